@@ -1,0 +1,34 @@
+//! The language in which resources are declared, and everything that follows from a declaration alone.
+//!
+//! A resource is a Rust struct with `#[derive(Resource)]` (or `#[derive(Nested)]` for a value without rows of
+//! its own). The derive yields a [`TypeDef`]; all [`TypeDef`]s of a program form a [`Registry`]; the part of
+//! it that one role may see is a [`Schemas`]. From these come the schema document, validation of input,
+//! filters, permissions, and the columns of the store. This crate knows no resource by name and does no I/O.
+//!
+//! Read in this order: [`types`] (what a field holds), [`declare`] (what a type says), [`machine`] (its states),
+//! [`row`] (one stored resource), [`id`] and [`time`] (how rows are named and dated), [`registry`] (all types
+//! together: parents, plurals), [`access`] (who may do what), [`document`] (what `/v1/schemas` says), [`input`]
+//! (request body to checked values), [`error`] (the codes clients match on).
+
+pub mod access;
+pub mod declare;
+pub mod document;
+pub mod error;
+pub mod id;
+pub mod input;
+pub mod machine;
+pub mod registry;
+pub mod row;
+pub mod time;
+pub mod types;
+
+pub use access::{Access, Role};
+pub use declare::{Action, Field, Link, LinkKind, Nested, Resource, Storage, TypeDef};
+pub use error::{ApiError, Code};
+pub use id::Id;
+pub use machine::{Machine, Transition};
+
+
+pub use row::{Meta, Row};
+pub use time::Time;
+pub use types::{FieldType, Type};
