@@ -23,7 +23,8 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order of the columns of [`Access`].
-    pub const ALL: [Role; 7] = [Role::Project, Role::User, Role::Admin, Role::Service, Role::Agent, Role::Register, Role::Token];
+    pub const ALL: [Role; 7] =
+        [Role::Project, Role::User, Role::Admin, Role::Service, Role::Agent, Role::Register, Role::Token];
 
     /// May read rows of any account.
     pub fn all_accounts(self) -> bool {

@@ -66,7 +66,9 @@ impl TypeDef {
     pub fn plural_name(&self) -> String {
         match self.plural {
             Some(plural) => plural.to_owned(),
-            None if self.name.ends_with('s') || self.name.ends_with('x') || self.name.ends_with("ch") => format!("{}es", self.name),
+            None if self.name.ends_with('s') || self.name.ends_with('x') || self.name.ends_with("ch") => {
+                format!("{}es", self.name)
+            }
             None => format!("{}s", self.name),
         }
     }

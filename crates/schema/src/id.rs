@@ -140,7 +140,14 @@ mod tests {
 
     #[test]
     fn prefixes_are_those_of_the_original() {
-        for (base, id) in [("account", "1a"), ("instanceHostMap", "1ihm"), ("credential", "1c"), ("ipAddress", "1ia"), ("environment", "1e"), ("serviceExposeMap", "1sem")] {
+        for (base, id) in [
+            ("account", "1a"),
+            ("instanceHostMap", "1ihm"),
+            ("credential", "1c"),
+            ("ipAddress", "1ia"),
+            ("environment", "1e"),
+            ("serviceExposeMap", "1sem"),
+        ] {
             assert_eq!(prefix(base), id);
         }
     }

@@ -28,7 +28,6 @@ pub use error::{ApiError, Code};
 pub use id::Id;
 pub use machine::{Machine, Transition};
 
-
 pub use row::{Meta, Row};
 pub use time::Time;
 pub use types::{FieldType, Type};

@@ -18,7 +18,12 @@ pub struct Transition {
 }
 
 /// Shorthand for tables.
-pub const fn transition(action: &'static str, from: &'static [&'static str], via: &'static str, to: &'static str) -> Transition {
+pub const fn transition(
+    action: &'static str,
+    from: &'static [&'static str],
+    via: &'static str,
+    to: &'static str,
+) -> Transition {
     Transition { action, from, via, to }
 }
 
@@ -50,7 +55,8 @@ impl Machine {
 
     /// Every state, sorted, as in the options of the `state` field.
     pub fn states(&self) -> Vec<&'static str> {
-        let mut states: Vec<&'static str> = self.transitions.iter().flat_map(|row| row.from.iter().copied().chain([row.via, row.to])).collect();
+        let mut states: Vec<&'static str> =
+            self.transitions.iter().flat_map(|row| row.from.iter().copied().chain([row.via, row.to])).collect();
         states.sort_unstable();
         states.dedup();
         states

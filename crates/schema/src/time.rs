@@ -10,7 +10,8 @@ pub struct Time(pub i64);
 impl Time {
     /// `yyyy-MM-ddTHH:mm:ssZ` (`api-conventions.md` §4). Milliseconds are dropped, as the original did.
     pub fn iso(self) -> String {
-        jiff::Timestamp::from_second(self.0.div_euclid(1000)).map_or_else(|_| String::from("1970-01-01T00:00:00Z"), |at| at.to_string())
+        jiff::Timestamp::from_second(self.0.div_euclid(1000))
+            .map_or_else(|_| String::from("1970-01-01T00:00:00Z"), |at| at.to_string())
     }
 
     /// Parses ISO 8601 with a zone. `None` when it is not a date.
