@@ -1,1 +1,3 @@
-//! server
+//! HTTP: API versions, authentication, policy, websockets, and the hub that agents connect to.
+
+pub mod access;
