@@ -1,0 +1,239 @@
+//! `remuda-testbed`: the testbed by hand, to try things on several hosts without several machines.
+//!
+//! `up` leaves a keeper process behind that owns the hosts and listens on a socket in the testbed's directory; `down`
+//! tells it to end. A killed keeper is no trouble: its guardian cleans, and so does `sweep`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use remuda_testbed::{Postgres, Testbed, bed, wait};
+
+/// Hosts for tests: network namespaces with a Docker daemon each
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Make hosts and leave them running
+    Up {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 1)]
+        hosts: usize,
+        /// Load the testbed's images on them
+        #[arg(long)]
+        images: bool,
+    },
+    /// Remove the hosts that `up` made
+    Down,
+    /// Show the hosts that `up` made
+    Ls,
+    /// Run a command on a host, with DOCKER_HOST set to its daemon
+    Exec {
+        /// `host1`, `host2` …
+        host: String,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
+    /// Remove what killed tests left behind
+    Sweep,
+    /// Run a command with a PostgreSQL for tests kept running beside it
+    WithPostgres {
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
+    /// Own hosts until told otherwise; `up` starts this
+    #[command(hide = true)]
+    Keep {
+        #[arg(long)]
+        hosts: usize,
+        #[arg(long)]
+        images: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("remuda-testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(what: What) -> Result<ExitCode> {
+    match what {
+        What::Up { hosts, images } => up(hosts, images)?,
+        What::Down => down()?,
+        What::Ls => print!("{}", kept()?.context("no hosts are up")?.1.table()),
+        What::Exec { host, argv } => return exec(&host, &argv),
+        What::Sweep => {
+            for number in bed::sweep()? {
+                println!("removed what was left of testbed {number}");
+            }
+        }
+        What::WithPostgres { argv } => {
+            let _server = Postgres::start()?;
+            let (program, args) = argv.split_first().context("no command given")?;
+            let status = Command::new(program).args(args).status().with_context(|| format!("cannot run {program}"))?;
+            return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
+        }
+        What::Keep { hosts, images } => keep(hosts, images)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up(n_hosts: usize, images: bool) -> Result<()> {
+    if let Some((_, bed)) = kept()? {
+        bail!("hosts are up already; `remuda-testbed down` removes them:\n{}", bed.table());
+    }
+    let mut keeper = Command::new(std::env::current_exe().context("cannot find this program")?);
+    keeper.args(["keep", "--hosts", &n_hosts.to_string()]).args(images.then_some("--images"));
+    // It outlives us and our terminal, so what it has to say goes to a file.
+    let log = std::env::temp_dir().join(format!("remuda-testbed-keeper-{}.log", std::process::id()));
+    let errors = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut keeper = keeper
+        .process_group(0)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .spawn()
+        .context("cannot start the keeper")?;
+    let mut word = String::new();
+    if let Some(stdout) = keeper.stdout.take() {
+        BufReader::new(stdout).read_line(&mut word).context("cannot hear the keeper")?;
+    }
+    let said = fs::read_to_string(&log).unwrap_or_default();
+    // The keeper still has it open; what it says from now on nobody would look for.
+    fs::remove_file(&log).with_context(|| format!("cannot remove {}", log.display()))?;
+    if word.trim() != "ready" {
+        let status = keeper.wait().context("cannot wait for the keeper")?;
+        bail!("the keeper ended ({status}): {}", said.trim());
+    }
+    print!("{}", kept()?.context("the hosts are gone again")?.1.table());
+    Ok(())
+}
+
+fn keep(n_hosts: usize, images: bool) -> Result<()> {
+    let bed = Testbed::start(n_hosts)?;
+    if images {
+        for name in remuda_testbed::image::NAMES {
+            bed.load_image(name)?;
+        }
+    }
+    let listener = UnixListener::bind(bed.dir().join("keeper.sock")).context("cannot listen")?;
+    let state = serde_json::to_vec_pretty(&Kept::of(&bed).to_json()).context("cannot write the state")?;
+    fs::write(bed.dir().join("kept.json"), state).context("cannot write the state")?;
+    writeln!(std::io::stdout(), "ready").context("nobody listens")?;
+    loop {
+        let (stream, _) = listener.accept().context("cannot accept")?;
+        let mut word = String::new();
+        BufReader::new(&stream).read_line(&mut word).ok();
+        if word.trim() == "down" {
+            drop(bed);
+            // Closing the stream tells the other side that all is gone.
+            return Ok(());
+        }
+    }
+}
+
+fn down() -> Result<()> {
+    let Some((dir, _)) = kept()? else { bail!("no hosts are up") };
+    let mut stream = UnixStream::connect(dir.join("keeper.sock")).context("cannot reach the keeper")?;
+    stream.write_all(b"down\n").context("cannot tell the keeper")?;
+    let mut rest = String::new();
+    BufReader::new(stream).read_line(&mut rest).ok();
+    wait::until_true("the testbed's directory to go", Duration::from_secs(30), || !dir.exists())
+}
+
+fn exec(host: &str, argv: &[String]) -> Result<ExitCode> {
+    let (_, bed) = kept()?.context("no hosts are up: run `remuda-testbed up`")?;
+    let names = bed.0.iter().map(|host| host.name.clone()).collect::<Vec<_>>().join(", ");
+    let Some(host) = bed.0.iter().find(|known| known.name == host) else {
+        bail!("no host `{host}`; there are {names}")
+    };
+    let error = Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}", host.netns))
+        .arg("--")
+        .args(argv)
+        .env("DOCKER_HOST", format!("unix://{}", host.docker_socket))
+        .exec();
+    Err(error).context("cannot run nsenter")
+}
+
+/// What `up` made, as written down for later commands.
+struct Kept(Vec<KeptHost>);
+
+struct KeptHost {
+    name: String,
+    address: String,
+    netns: String,
+    docker_socket: String,
+}
+
+impl Kept {
+    fn of(bed: &Testbed) -> Kept {
+        let hosts = bed.hosts().iter().map(|host| KeptHost {
+            name: host.name.clone(),
+            address: host.address.to_string(),
+            netns: host.netns_name.clone(),
+            docker_socket: host.docker_socket().display().to_string(),
+        });
+        Kept(hosts.collect())
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let hosts = self.0.iter().map(|host| {
+            serde_json::json!({
+                "name": host.name, "address": host.address, "netns": host.netns, "dockerSocket": host.docker_socket,
+            })
+        });
+        hosts.collect()
+    }
+
+    fn from_json(value: &serde_json::Value) -> Option<Kept> {
+        let text = |host: &serde_json::Value, key: &str| Some(host.get(key)?.as_str()?.to_string());
+        let hosts = value.as_array()?.iter().map(|host| {
+            Some(KeptHost {
+                name: text(host, "name")?,
+                address: text(host, "address")?,
+                netns: text(host, "netns")?,
+                docker_socket: text(host, "dockerSocket")?,
+            })
+        });
+        hosts.collect::<Option<Vec<_>>>().map(Kept)
+    }
+
+    fn table(&self) -> String {
+        let mut text = format!("{:<8} {:<16} {:<10} {}\n", "HOST", "ADDRESS", "NETNS", "DOCKER_HOST");
+        for host in &self.0 {
+            text +=
+                &format!("{:<8} {:<16} {:<10} unix://{}\n", host.name, host.address, host.netns, host.docker_socket);
+        }
+        text
+    }
+}
+
+/// The directory and hosts of the testbed that a live keeper owns.
+fn kept() -> Result<Option<(PathBuf, Kept)>> {
+    for dir in bed::dirs_in_use()? {
+        let Ok(text) = fs::read(dir.join("kept.json")) else { continue };
+        let value = serde_json::from_slice(&text).with_context(|| format!("{} is broken", dir.display()))?;
+        return Ok(Some((dir, Kept::from_json(&value).context("kept.json is not ours")?)));
+    }
+    Ok(None)
+}
