@@ -1,1 +1,150 @@
-//! model
+//! Every resource of Remuda, declared once: struct, schema flags, state machine, and the rules that need no I/O.
+//!
+//! A new resource is one file here and one line in [`registry`]. Names are those of the wire, except that v1's
+//! `environment` is [`Stack`] in code. Structs that share a table (`Instance` and `Container`, `Account` and
+//! `Project`, the credentials) are views of the same rows: read through the general one, write through the special.
+
+use std::sync::OnceLock;
+
+use remuda_schema::{Nested, Registry, Resource};
+
+pub mod machines;
+pub mod states;
+
+pub mod account;
+pub mod agent;
+pub mod api;
+pub mod audit_log;
+pub mod container;
+pub mod container_event;
+pub mod credential;
+pub mod docker;
+pub mod host;
+pub mod identity;
+pub mod image;
+pub mod instance;
+pub mod instance_link;
+pub mod ip_address;
+pub mod label;
+pub mod launch_config;
+pub mod mount;
+pub mod network;
+pub mod physical_host;
+pub mod port;
+pub mod project;
+pub mod project_member;
+pub mod register;
+pub mod service;
+pub mod service_consume_map;
+pub mod service_expose_map;
+pub mod setting;
+pub mod stack;
+pub mod storage_pool;
+pub mod streams;
+pub mod volume;
+
+pub use account::Account;
+pub use agent::Agent;
+pub use api::{FieldDocumentation, Schema, Subscribe, TypeDocumentation};
+pub use audit_log::AuditLog;
+pub use container::{Container, InstanceStop, SetLabelsInput};
+pub use container_event::ContainerEvent;
+pub use credential::{AgentApiKey, ApiKey, Credential, RegistrationToken};
+pub use docker::{DockerBuild, LogConfig, RestartPolicy};
+pub use host::Host;
+pub use identity::Identity;
+pub use image::Image;
+pub use instance::Instance;
+pub use instance_link::InstanceLink;
+pub use ip_address::IpAddress;
+pub use label::Label;
+pub use launch_config::LaunchConfig;
+pub use mount::Mount;
+pub use network::Network;
+pub use physical_host::PhysicalHost;
+pub use port::Port;
+pub use project::{Project, ServicesPortRange, SetProjectMembersInput};
+pub use project_member::ProjectMember;
+pub use register::Register;
+pub use service::{AddRemoveServiceLinkInput, PublicEndpoint, Service, ServiceLink, SetServiceLinksInput};
+pub use service_consume_map::ServiceConsumeMap;
+pub use service_expose_map::ServiceExposeMap;
+pub use setting::{ActiveSetting, Setting};
+pub use stack::{AddOutputsInput, Stack};
+pub use storage_pool::StoragePool;
+pub use streams::{ContainerExec, ContainerLogs, ContainerProxy, HostAccess, StatsAccess};
+pub use volume::Volume;
+
+/// Every type of the program. Built once; the declarations are constants, so a wrong one fails every test.
+pub fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| {
+        let types = vec![
+            Account::type_def(),
+            ActiveSetting::type_def(),
+            AddOutputsInput::type_def(),
+            AddRemoveServiceLinkInput::type_def(),
+            Agent::type_def(),
+            AgentApiKey::type_def(),
+            ApiKey::type_def(),
+            AuditLog::type_def(),
+            Container::type_def(),
+            ContainerEvent::type_def(),
+            ContainerExec::type_def(),
+            ContainerLogs::type_def(),
+            ContainerProxy::type_def(),
+            Credential::type_def(),
+            DockerBuild::type_def(),
+            FieldDocumentation::type_def(),
+            Host::type_def(),
+            HostAccess::type_def(),
+            Identity::type_def(),
+            Image::type_def(),
+            Instance::type_def(),
+            InstanceLink::type_def(),
+            InstanceStop::type_def(),
+            IpAddress::type_def(),
+            Label::type_def(),
+            LaunchConfig::type_def(),
+            LogConfig::type_def(),
+            Mount::type_def(),
+            Network::type_def(),
+            PhysicalHost::type_def(),
+            Port::type_def(),
+            Project::type_def(),
+            ProjectMember::type_def(),
+            PublicEndpoint::type_def(),
+            Register::type_def(),
+            RegistrationToken::type_def(),
+            RestartPolicy::type_def(),
+            Schema::type_def(),
+            Service::type_def(),
+            ServiceConsumeMap::type_def(),
+            ServiceExposeMap::type_def(),
+            ServiceLink::type_def(),
+            ServicesPortRange::type_def(),
+            SetLabelsInput::type_def(),
+            SetProjectMembersInput::type_def(),
+            SetServiceLinksInput::type_def(),
+            Setting::type_def(),
+            Stack::type_def(),
+            StatsAccess::type_def(),
+            StoragePool::type_def(),
+            Subscribe::type_def(),
+            TypeDocumentation::type_def(),
+            Volume::type_def(),
+        ];
+        Registry::new(types).unwrap_or_else(|error| panic!("the resource declarations contradict each other: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::registry;
+
+    #[test]
+    fn declarations_fit_together() {
+        assert!(registry().get("container").is_some());
+        assert_eq!(registry().base("apiKey"), "credential");
+    }
+}

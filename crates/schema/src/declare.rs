@@ -43,6 +43,8 @@ pub struct TypeDef {
     /// The type this one is a kind of.
     pub parent: Option<&'static str>,
     pub storage: Storage,
+    /// Whether the collection can be listed by those who may read (`activeSetting` cannot).
+    pub listed: bool,
     pub access: Access,
     /// Fields of the wire and hidden ones, common ones included.
     pub fields: Vec<Field>,
@@ -105,6 +107,12 @@ pub struct Field {
     pub transform: Option<&'static str>,
     /// Offered as a collection filter (and so also as a sort when the field is visible).
     pub filter: bool,
+    /// The filter offers `eq` only, whatever the type could (answered by code, not by a column).
+    pub eq_filter: bool,
+    /// An int that is the row number of the type named in that other field: sent as a public id (`auditLog.resourceId`).
+    pub id_of: Option<&'static str>,
+    /// Letters `c`, `r`, `u` of the roles for which the flags `create`, `update` and the visibility do not hold.
+    pub roles: Access,
     pub visibility: Visibility,
     /// In the schema, never in an answer (`api-conventions.md` §4: `count`, `networkIds`…).
     pub input_only: bool,
@@ -112,6 +120,39 @@ pub struct Field {
     pub schedules_update: bool,
     /// Doc comment of the struct field, first sentence.
     pub description: &'static str,
+}
+
+impl Field {
+    /// A visible read-only field without any flag.
+    pub fn new(name: &'static str, ty: Type) -> Field {
+        Field {
+            name,
+            ty,
+            create: false,
+            update: false,
+            required: false,
+            nullable: false,
+            unique: false,
+            read_on_create_only: false,
+            default: None,
+            min_length: None,
+            max_length: None,
+            min: None,
+            max: None,
+            options: None,
+            valid_chars: None,
+            invalid_chars: None,
+            transform: None,
+            filter: false,
+            eq_filter: false,
+            id_of: None,
+            roles: Access::default(),
+            visibility: Visibility::Public,
+            input_only: false,
+            schedules_update: false,
+            description: "",
+        }
+    }
 }
 
 /// Who sees a field at all.
@@ -140,6 +181,8 @@ pub struct Link {
 pub enum LinkKind {
     /// `field` of this row holds the id of one row of type `to`. Present only while the field is set.
     Reference { field: &'static str, to: &'static str },
+    /// The row that `field` names, as a list of one or none: the original kept these in map tables.
+    List { field: &'static str, to: &'static str },
     /// Rows of type `of` whose field `by` is this row's id.
     Children { of: &'static str, by: &'static str },
     /// Rows of type `to` that rows of the map type `through` connect with this one: `through.from` is this id, `through.via` theirs.

@@ -10,6 +10,9 @@
 //! together: parents, plurals), [`access`] (who may do what), [`document`] (what `/v1/schemas` says), [`input`]
 //! (request body to checked values), [`error`] (the codes clients match on).
 
+// The derives write `::remuda_schema`, also in this crate's own tests.
+extern crate self as remuda_schema;
+
 pub mod access;
 pub mod declare;
 pub mod document;
@@ -19,15 +22,22 @@ pub mod input;
 pub mod machine;
 pub mod registry;
 pub mod row;
+
+pub mod schemas;
+#[doc(hidden)]
+pub mod support;
 pub mod time;
 pub mod types;
 
 pub use access::{Access, Role};
-pub use declare::{Action, Field, Link, LinkKind, Nested, Resource, Storage, TypeDef};
+pub use declare::{Action, Field, Link, LinkKind, Nested, Resource, Storage, TypeDef, Visibility};
 pub use error::{ApiError, Code};
 pub use id::Id;
 pub use machine::{Machine, Transition};
 
+pub use registry::{DeclarationError, Registry};
+pub use remuda_schema_derive::{Nested, Resource};
 pub use row::{Meta, Row};
+pub use schemas::{Filter, Schema, Schemas};
 pub use time::Time;
 pub use types::{FieldType, Type};

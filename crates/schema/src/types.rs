@@ -37,6 +37,16 @@ impl Type {
         }
     }
 
+    /// The type once a list of options is given: strings become enumerations, inside lists and maps too.
+    pub fn with_options(self) -> Type {
+        match self {
+            Type::String => Type::Enum,
+            Type::Array(inner) => Type::Array(Box::new(inner.with_options())),
+            Type::Map(inner) => Type::Map(Box::new(inner.with_options())),
+            other => other,
+        }
+    }
+
     /// The filter modifiers this type offers (`api-conventions.md` §8.1); none for types that are not filterable.
     pub fn modifiers(&self) -> &'static [&'static str] {
         match self {

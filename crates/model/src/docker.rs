@@ -1,0 +1,57 @@
+//! Values that containers and launch configs pass to Docker.
+
+use std::collections::BTreeMap;
+
+use remuda_schema::Nested;
+use serde::{Deserialize, Serialize};
+
+/// When Docker starts a container again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "restartPolicy", no_list, access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct RestartPolicy {
+    /// How often to try with `on-failure`.
+    #[field(create)]
+    pub maximum_retry_count: Option<i64>,
+    /// `no`, `always`, `on-failure` or `unless-stopped`.
+    #[field(create, update)]
+    pub name: Option<String>,
+}
+
+/// Where Docker sends the logs of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "logConfig", no_list, access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct LogConfig {
+    /// Options of the driver.
+    #[field(create, nullable, transform = "")]
+    pub config: Option<BTreeMap<String, String>>,
+    /// Driver.
+    #[field(create, nullable, transform = "")]
+    pub driver: Option<String>,
+}
+
+/// How to build the image of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "dockerBuild", access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct DockerBuild {
+    /// URL of the build context.
+    #[field(create, nullable, transform = "")]
+    pub context: Option<String>,
+    /// Name of the Dockerfile.
+    #[field(create, nullable, transform = "")]
+    pub dockerfile: Option<String>,
+    /// Remove intermediate containers even after a failure.
+    #[field(create)]
+    pub forcerm: bool,
+    /// Build without cache.
+    #[field(create)]
+    pub nocache: bool,
+    /// Git repository to build from.
+    #[field(create, nullable, transform = "")]
+    pub remote: Option<String>,
+    /// Remove intermediate containers.
+    #[field(create)]
+    pub rm: bool,
+}

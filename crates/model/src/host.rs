@@ -1,0 +1,69 @@
+//! One Docker engine (`resources-infra.md` §3).
+
+use std::collections::BTreeMap;
+
+use remuda_schema::{Id, Resource};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::agent::Agent;
+use crate::machines;
+use crate::physical_host::PhysicalHost;
+use crate::service::PublicEndpoint;
+
+/// One Docker engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "host", machine = machines::DEFAULT, access(project = "rud", user = "r", admin = "r", service = "rud"))]
+#[action(activate, output = "host")]
+#[action(create, output = "host")]
+#[action(deactivate, output = "host")]
+#[action(dockersocket, output = "hostAccess")]
+#[action(purge, output = "host")]
+#[action(remove, output = "host")]
+#[action(restore, output = "host")]
+#[action(update, output = "host")]
+#[extra_filters(computeFree = "int", isPublic = "enum", uri = "string")]
+#[relation(instances, children(of = "instance", by = "hostId"))]
+#[relation(hostLabels, children(of = "label", by = "hostId"))]
+#[relation(ipAddresses, children(of = "ipAddress", by = "hostId"))]
+#[relation(storagePools, children(of = "storagePool", by = "hostId"))]
+#[relation(containerEvents, children(of = "containerEvent", by = "hostId"))]
+#[relation(stats, computed)]
+#[relation(hostStats, computed)]
+#[relation(containerStats, computed)]
+pub struct Host {
+    /// State of its agent.
+    #[field(nullable, filter, max_length = 128)]
+    pub agent_state: Option<String>,
+    /// Capacity for the scheduler.
+    #[field(nullable, filter)]
+    pub compute_total: Option<i64>,
+    /// Host name.
+    #[field()]
+    pub hostname: Option<String>,
+    /// Facts about the machine.
+    #[field()]
+    pub info: Option<Value>,
+    /// Labels.
+    #[field(update, schedules_update)]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Machine it runs on.
+    #[field(nullable, filter)]
+    pub physical_host_id: Option<Id<PhysicalHost>>,
+    /// Where its published ports are reached.
+    #[field(nullable)]
+    pub public_endpoints: Option<Vec<PublicEndpoint>>,
+    /// The agent that speaks for the host.
+    #[field(hidden)]
+    pub agent_id: Option<Id<Agent>>,
+    /// Identity the host gave itself.
+    #[field(hidden)]
+    pub reported_uuid: Option<String>,
+    /// Address under which the host is reached.
+    #[field(hidden)]
+    pub agent_ip: Option<String>,
+    /// Why the managed network cannot be set up on the host.
+    #[field(hidden)]
+    pub subnet_problem: Option<String>,
+}

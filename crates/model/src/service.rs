@@ -1,0 +1,141 @@
+//! N copies of a container, kept running (`services.md` §1.2).
+
+use std::collections::BTreeMap;
+
+use remuda_schema::{Id, Nested, Resource};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::instance::Instance;
+use crate::launch_config::LaunchConfig;
+use crate::machines;
+use crate::stack::Stack;
+
+/// A number of equal containers that are kept running.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "service", machine = machines::SERVICE, access(project = "crud", user = "r", admin = "r", service = "crud"))]
+#[common(name(
+    create,
+    update,
+    required,
+    nullable,
+    filter,
+    max_length = 63,
+    min_length = 1,
+    valid_chars = "a-zA-Z0-9-",
+    schedules_update
+))]
+#[action(activate, output = "service")]
+#[action(addservicelink, input = "addRemoveServiceLinkInput", output = "service")]
+#[action(create, output = "service")]
+#[action(deactivate, output = "service")]
+#[action(remove, output = "service")]
+#[action(removeservicelink, input = "addRemoveServiceLinkInput", output = "service")]
+#[action(setservicelinks, input = "setServiceLinksInput", output = "service")]
+#[action(update, output = "service")]
+#[relation(serviceExposeMaps, children(of = "serviceExposeMap", by = "serviceId"))]
+#[relation(instances, through(to = "instance", through = "serviceExposeMap", from = "serviceId", via = "instanceId"))]
+#[relation(
+    consumedservices,
+    through(to = "service", through = "serviceConsumeMap", from = "serviceId", via = "consumedServiceId")
+)]
+#[relation(
+    consumedbyservices,
+    through(to = "service", through = "serviceConsumeMap", from = "consumedServiceId", via = "serviceId")
+)]
+#[relation(containerStats, computed)]
+pub struct Service {
+    /// Sequence number of the last container made.
+    #[field(nullable, filter)]
+    pub create_index: Option<i64>,
+    /// Stack it belongs to.
+    #[field(create, required, filter)]
+    pub environment_id: Option<Id<Stack>>,
+    /// Id at Docker, or whatever made the resource.
+    #[field(nullable, filter)]
+    pub external_id: Option<String>,
+    /// Name in public DNS.
+    #[field(nullable)]
+    pub fqdn: Option<String>,
+    /// Verdict of the health checks.
+    #[field(nullable, filter, max_length = 128)]
+    pub health_state: Option<String>,
+    /// What its containers are made from.
+    #[field(create, nullable)]
+    pub launch_config: Option<LaunchConfig>,
+    /// Free-form values its containers can read.
+    #[field(create, update, nullable, schedules_update)]
+    pub metadata: Option<BTreeMap<String, Value>>,
+    /// Where its published ports are reached.
+    #[field(nullable)]
+    pub public_endpoints: Option<Vec<PublicEndpoint>>,
+    /// How many containers to keep.
+    #[field(create, update, default = 1, schedules_update)]
+    pub scale: Option<i64>,
+    /// Start it right after creation.
+    #[field(create, nullable, default = false)]
+    pub start_on_create: Option<bool>,
+    /// Secret the service's own containers know.
+    #[field(hidden)]
+    pub token: Option<String>,
+}
+
+/// A service to link to, and the name it gets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "serviceLink", no_list, access(project = "cr", user = "cr", admin = "cr", service = "cr"))]
+pub struct ServiceLink {
+    /// Name under which the service is known; its own if absent.
+    #[field(create, nullable, valid_chars = "a-zA-Z0-9-._")]
+    pub name: Option<String>,
+    /// The service.
+    #[field(create, required)]
+    pub service_id: Option<Id<Service>>,
+    /// Unique everywhere.
+    #[field()]
+    pub uuid: Option<String>,
+}
+
+/// A link to add or to remove.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "addRemoveServiceLinkInput", no_list, access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct AddRemoveServiceLinkInput {
+    /// The link.
+    #[field(create, required)]
+    pub service_link: Option<ServiceLink>,
+}
+
+/// Links that replace those of a service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "setServiceLinksInput", no_list, access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct SetServiceLinksInput {
+    /// The links.
+    #[field(create, nullable)]
+    pub service_links: Option<Vec<ServiceLink>>,
+}
+
+/// Where a published port is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "publicEndpoint", no_list, access(project = "r", user = "r", admin = "r", service = "r"))]
+pub struct PublicEndpoint {
+    /// Host it is on.
+    #[field(transform = "")]
+    pub host_id: Option<Id<Host>>,
+    /// Container it belongs to.
+    #[field(transform = "")]
+    pub instance_id: Option<Id<Instance>>,
+    /// The address.
+    #[field()]
+    pub ip_address: Option<String>,
+    /// Port number.
+    #[field(nullable)]
+    pub port: Option<i64>,
+    /// The service.
+    #[field(transform = "")]
+    pub service_id: Option<Id<Service>>,
+}

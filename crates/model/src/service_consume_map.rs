@@ -1,0 +1,24 @@
+//! A link from one service to another (`services.md` §1.2).
+
+use remuda_schema::{Id, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::machines;
+use crate::service::Service;
+
+/// A link from one service to another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "serviceConsumeMap", machine = machines::CONSUME_MAP, access(project = "r", user = "r", admin = "r", service = "r"))]
+#[common(name(nullable, filter))]
+#[action(create, output = "serviceConsumeMap")]
+#[action(remove, output = "serviceConsumeMap")]
+#[action(update, output = "serviceConsumeMap")]
+pub struct ServiceConsumeMap {
+    /// The linked service.
+    #[field(nullable, filter)]
+    pub consumed_service_id: Option<Id<Service>>,
+    /// The service.
+    #[field(nullable, filter)]
+    pub service_id: Option<Id<Service>>,
+}
