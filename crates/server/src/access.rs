@@ -15,9 +15,9 @@ pub const STREAM_TOKEN_MS: i64 = 300_000;
 /// Lifetime of container proxy tokens, milliseconds.
 pub const PROXY_TOKEN_MS: i64 = 57_600_000;
 
-/// What a token allows.
+/// What a token allows. Externally tagged: an inner tag would turn the maps' number keys into text that does not read back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub enum Claim {
     Exec {
         host_id: i64,
