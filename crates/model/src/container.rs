@@ -144,7 +144,7 @@ pub struct Container {
     pub image_uuid: Option<String>,
     /// Linked containers by alias.
     #[field(create, nullable, input_only)]
-    pub instance_links: Option<BTreeMap<String, Id<Instance>>>,
+    pub instance_links: Option<BTreeMap<String, Option<Id<Instance>>>>,
     /// Labels.
     #[field(create)]
     pub labels: Option<BTreeMap<String, String>>,

@@ -111,7 +111,7 @@ pub struct LaunchConfig {
     pub image_uuid: Option<String>,
     /// Linked containers by alias.
     #[field(create, nullable)]
-    pub instance_links: Option<BTreeMap<String, Id<Instance>>>,
+    pub instance_links: Option<BTreeMap<String, Option<Id<Instance>>>>,
     /// Kind of the containers.
     #[field(create, nullable, max_length = 255, default = "container", options = ["container"])]
     pub kind: Option<String>,

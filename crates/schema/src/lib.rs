@@ -7,22 +7,25 @@
 //!
 //! Read in this order: [`types`] (what a field holds), [`declare`] (what a type says), [`machine`] (its states),
 //! [`row`] (one stored resource), [`id`] and [`time`] (how rows are named and dated), [`registry`] (all types
-//! together: parents, plurals), [`access`] (who may do what), [`document`] (what `/v1/schemas` says), [`input`]
-//! (request body to checked values), [`error`] (the codes clients match on).
+//! together: parents, plurals), [`access`] and [`schemas`] (what each role sees), [`document`] (what `/v1/schemas`
+//! says), [`input`] (request body to checked values), [`filter`] (query parameters to conditions), [`output`] and
+//! [`collection`] (rows to answers), [`error`] (the codes clients match on).
 
 // The derives write `::remuda_schema`, also in this crate's own tests.
 extern crate self as remuda_schema;
 
 pub mod access;
+pub mod collection;
 pub mod declare;
 pub mod document;
 pub mod error;
+pub mod filter;
 pub mod id;
 pub mod input;
 pub mod machine;
+pub mod output;
 pub mod registry;
 pub mod row;
-
 pub mod schemas;
 #[doc(hidden)]
 pub mod support;
@@ -34,10 +37,9 @@ pub use declare::{Action, Field, Link, LinkKind, Nested, Resource, Storage, Type
 pub use error::{ApiError, Code};
 pub use id::Id;
 pub use machine::{Machine, Transition};
-
 pub use registry::{DeclarationError, Registry};
 pub use remuda_schema_derive::{Nested, Resource};
-pub use row::{Meta, Row};
+pub use row::{AnyRow, Meta, Object, Progress, Row, RowError};
 pub use schemas::{Filter, Schema, Schemas};
 pub use time::Time;
 pub use types::{FieldType, Type};

@@ -3,10 +3,28 @@
 use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::declare::Resource;
 use crate::id::Id;
 use crate::time::Time;
+
+/// The fields of a row by wire name, in storage form: references are row numbers, dates milliseconds.
+pub type Object = Map<String, Value>;
+
+/// A row of any type. A field that is not set is absent; readers take a stored null for the same.
+pub type AnyRow = Row<Object>;
+
+/// A row whose fields and struct do not fit together: a declaration changed without a migration.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    #[error("row {id} of kind `{kind}` cannot be read as `{ty}`")]
+    Read { ty: &'static str, kind: String, id: i64, source: serde_json::Error },
+    #[error("row {id} of type `{ty}` cannot be written as JSON")]
+    Write { ty: &'static str, id: i64, source: serde_json::Error },
+    #[error("row {id} of type `{ty}` is not a JSON object")]
+    NotAnObject { ty: &'static str, id: i64 },
+}
 
 /// What every row has, whatever its type (`resources.md` §1.2). `account_id` is the owner: a row number in `account`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +80,88 @@ impl<T: Resource> Row<T> {
     /// Public id, `1i42`.
     pub fn public_id(&self) -> String {
         crate::id::encode(T::TABLE, self.meta.id)
+    }
+}
+
+impl<T: Resource> Row<T> {
+    /// The row with its fields as JSON. Fields that are not set are left out.
+    pub fn to_any(&self) -> Result<AnyRow, RowError> {
+        let id = self.meta.id;
+        match serde_json::to_value(&self.data).map_err(|source| RowError::Write { ty: T::TYPE, id, source })? {
+            Value::Object(mut data) => {
+                data.retain(|_, value| !value.is_null());
+                Ok(Row { meta: self.meta.clone(), data })
+            }
+            _ => Err(RowError::NotAnObject { ty: T::TYPE, id }),
+        }
+    }
+}
+
+impl AnyRow {
+    /// The row as its struct. A more general struct of the same table reads it too, but must not be written back.
+    pub fn typed<T: Resource>(&self) -> Result<Row<T>, RowError> {
+        let data = if self.data.values().any(Value::is_null) {
+            let mut data = self.data.clone();
+            data.retain(|_, value| !value.is_null());
+            T::deserialize(&data)
+        } else {
+            T::deserialize(&self.data)
+        };
+        let data = data.map_err(|source| RowError::Read {
+            ty: T::TYPE,
+            kind: self.meta.kind.clone(),
+            id: self.meta.id,
+            source,
+        })?;
+        Ok(Row { meta: self.meta.clone(), data })
+    }
+
+    /// A field by wire name, common fields included, in storage form; null when not set.
+    pub fn get(&self, name: &str) -> Value {
+        let meta = &self.meta;
+        let time = |time: Option<Time>| time.map_or(Value::Null, |time| Value::from(time.0));
+        let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
+        match name {
+            "id" => Value::from(meta.id),
+            "kind" => Value::String(meta.kind.clone()),
+            "accountId" => meta.account_id.map_or(Value::Null, Value::from),
+            "uuid" => Value::String(meta.uuid.clone()),
+            "name" => text(&meta.name),
+            "description" => text(&meta.description),
+            "state" => Value::String(meta.state.clone()),
+            "created" => time(Some(meta.created)),
+            "removed" => time(meta.removed),
+            "removeTime" => time(meta.remove_time),
+            _ => self.data.get(name).cloned().unwrap_or(Value::Null),
+        }
+    }
+
+    /// Writes checked input (of `input::read`) into the row and returns the names of the fields whose value changed.
+    pub fn apply(&mut self, changes: Object) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (name, value) in changes {
+            if self.get(&name) == value {
+                continue;
+            }
+            let text = || value.as_str().map(str::to_owned);
+            match name.as_str() {
+                "name" => self.meta.name = text(),
+                "description" => self.meta.description = text(),
+                "kind" => self.meta.kind = text().unwrap_or_default(),
+                "uuid" => self.meta.uuid = text().unwrap_or_default(),
+                "accountId" => self.meta.account_id = value.as_i64(),
+                // Written by processes only; no declaration makes them writable.
+                "id" | "state" | "created" | "removed" | "removeTime" => continue,
+                _ if value.is_null() => {
+                    self.data.remove(&name);
+                }
+                _ => {
+                    self.data.insert(name.clone(), value);
+                }
+            }
+            changed.push(name);
+        }
+        changed
     }
 }
 

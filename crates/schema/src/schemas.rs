@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::access::Role;
 use crate::declare::{Action, Field, Link, LinkKind, TypeDef, Visibility};
+use crate::machine::Machine;
 use crate::registry::{Registry, named};
 use crate::types::Type;
 
@@ -27,6 +28,7 @@ pub struct Schema {
     pub parent: Option<&'static str>,
     /// Root of the parent chain: gives the letters of public ids.
     pub base: &'static str,
+    pub machine: Option<&'static Machine>,
     pub description: &'static str,
     /// Visible fields by wire name, with `create` and `update` as they hold for the role.
     pub fields: BTreeMap<&'static str, Field>,
@@ -150,6 +152,7 @@ impl Schema {
             plural: ty.plural_name(),
             parent: ty.parent,
             base: registry.get(registry.base(ty.name)).map_or(ty.name, |base| base.name),
+            machine: ty.machine,
             description: ty.description,
             fields,
             filters,

@@ -14,9 +14,13 @@ impl Time {
             .map_or_else(|_| String::from("1970-01-01T00:00:00Z"), |at| at.to_string())
     }
 
-    /// Parses ISO 8601 with a zone. `None` when it is not a date.
+    /// Parses ISO 8601; without a zone it is UTC. `None` when it is not a date.
     pub fn parse_iso(text: &str) -> Option<Time> {
-        text.parse::<jiff::Timestamp>().ok().map(|at| Time(at.as_millisecond()))
+        let at = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+            civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+        })?;
+        Some(Time(at.as_millisecond()))
     }
 
     /// This moment and that many milliseconds.
@@ -38,6 +42,8 @@ mod tests {
     fn iso_has_seconds_and_z() {
         assert_eq!(Time(1_459_591_872_123).iso(), "2016-04-02T10:11:12Z");
         assert_eq!(Time::parse_iso("2016-04-02T10:11:12Z"), Some(Time(1_459_591_872_000)));
+        assert_eq!(Time::parse_iso("2016-04-02T10:11:12.5"), Some(Time(1_459_591_872_500)));
+        assert_eq!(Time::parse_iso("2016-04-02"), Some(Time(1_459_555_200_000)));
         assert_eq!(Time::parse_iso("yesterday"), None);
     }
 }
