@@ -46,7 +46,7 @@ enum What {
         #[arg(last = true, required = true)]
         argv: Vec<String>,
     },
-    /// Remove what killed tests left behind
+    /// Remove what killed tests left behind, and see the shared PostgreSQL stop when nobody uses it
     Sweep,
     /// Run a command with a PostgreSQL for tests kept running beside it
     WithPostgres {
@@ -84,6 +84,7 @@ fn run(what: What) -> Result<ExitCode> {
             for number in bed::sweep()? {
                 println!("removed what was left of testbed {number}");
             }
+            Postgres::wait_until_unused_has_stopped()?;
         }
         What::WithPostgres { argv } => {
             let _server = Postgres::start()?;

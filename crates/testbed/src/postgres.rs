@@ -66,6 +66,15 @@ impl Postgres {
         Ok(Postgres { port, programs, account, _user: user })
     }
 
+    /// Returns when no server runs, or somebody uses the one that does: after that nothing of ours is about to end.
+    pub fn wait_until_unused_has_stopped() -> Result<()> {
+        let dir = Path::new(ROOT).join("postgres");
+        wait::until_true("the unused PostgreSQL to stop", READY_LIMIT, || {
+            let used = || lock_file(&dir.join("users.lock")).is_ok_and(|users| users.try_lock().is_err());
+            !dir.join("data").exists() || used()
+        })
+    }
+
     /// The server of this process, started when first asked for.
     pub fn shared() -> Result<&'static Postgres> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
