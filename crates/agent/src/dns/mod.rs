@@ -4,9 +4,3 @@
 //! [`server`] has the sockets.
 
 pub mod answer;
-
-pub mod packet;
-
-pub mod forward;
-
-pub mod server;

@@ -1,0 +1,4 @@
+//! What the store promises, on every database.
+
+mod rows;
+mod sample;
