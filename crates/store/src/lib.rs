@@ -6,7 +6,8 @@
 //!
 //! Read in this order: [`query`] (who asks for what), [`read`] and [`write`] (what a transaction can do), [`feed`] and
 //! [`claim`] and [`lease`] (what it relies on), [`store`] (how transactions run), `layout` and `select` (how types become
-//! tables and statements), `sqlite` and `postgres` (the two databases), [`retention`].
+//! tables and statements), `sqlite` and `postgres` (the two databases), [`retention`], [`seal`] and
+//! [`secret`].
 
 mod body;
 pub mod claim;
@@ -23,6 +24,8 @@ pub mod query;
 pub mod read;
 mod record;
 pub mod retention;
+pub mod seal;
+pub mod secret;
 mod select;
 mod sqlite;
 pub mod store;
@@ -36,5 +39,6 @@ pub use lease::Lease;
 pub use query::{Direction, Filter, Op, Query, Scope, Visibility};
 pub use read::Read;
 pub use retention::{Retention, Trimmed};
+pub use seal::{Seal, SealError};
 pub use store::{Database, Options, Store};
 pub use write::{Committed, Tx};
