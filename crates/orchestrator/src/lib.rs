@@ -1,1 +1,22 @@
-//! orchestrator
+//! Decisions: what shall be where, and the loops that make it so (DESIGN §5).
+//!
+//! A request ([`commands`]) or an observation of a host ([`observe`]) writes rows in one transaction. The change feed
+//! brings them into the [`world::World`] of their project; [`plan`] says, purely, what to write next; [`worlds`] runs
+//! the plans, batch by batch ([`steps`]); [`hostplan`] and [`directory`] say what hosts are told.
+//!
+//! Read in this order: [`record`] and [`world`] (what is known), [`scheduler`] (where), [`plan`] (what next),
+//! [`transitions`] and [`rows`] (what requests and plans share), [`settings`], [`rules`], then the rest.
+
+pub mod directory;
+pub mod hostplan;
+pub mod plan;
+pub mod record;
+pub mod rows;
+pub mod rules;
+pub mod scheduler;
+pub mod settings;
+pub mod steps;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod transitions;
+pub mod world;

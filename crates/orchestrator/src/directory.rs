@@ -1,0 +1,226 @@
+//! What a project knows about itself, as a pure function of the World (DESIGN §6). Entry by entry, so that a change
+//! costs what changed; [`Log`] remembers which entries changed when, so that a host gets only what it lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use remuda_model::states::REMOVED;
+use remuda_model::{Container, Host, Service, Stack};
+use remuda_schema::Row;
+use remuda_wire::directory::{self, Directory, DirectoryUpdate, Entry, Key, Link, Membership};
+
+use crate::hostplan::host_name;
+use crate::transitions::label;
+use crate::world::World;
+
+/// The whole directory.
+pub fn directory(world: &World) -> Directory {
+    let mut directory = Directory { revision: world.revision, ..Directory::default() };
+    let keys = (world.stacks.keys().map(|id| Key::Stack(*id)))
+        .chain(world.services.keys().map(|id| Key::Service(*id)))
+        .chain(world.containers.keys().map(|id| Key::Container(*id)))
+        .chain(world.hosts.keys().map(|id| Key::Host(*id)));
+    keys.filter_map(|key| entry(world, key)).for_each(|entry| directory.put(entry));
+    directory
+}
+
+/// One entry; `None` when the directory does not have it (any more).
+pub fn entry(world: &World, key: Key) -> Option<Entry> {
+    match key {
+        Key::Stack(id) => world.stacks.get(&id).filter(|row| row.meta.is_live()).map(|row| Entry::Stack(stack(row))),
+        Key::Service(id) => world
+            .services
+            .get(&id)
+            .filter(|row| row.meta.removed.is_none())
+            .map(|row| Entry::Service(service(world, row))),
+        Key::Container(id) => {
+            let row = world.containers.get(&id).filter(|row| row.meta.removed.is_none() && row.meta.state != REMOVED);
+            row.map(|row| Entry::Container(container(world, row)))
+        }
+        Key::Host(id) => {
+            world.hosts.get(&id).filter(|row| row.meta.removed.is_none()).map(|row| Entry::Host(host(row)))
+        }
+    }
+}
+
+fn stack(row: &Row<Stack>) -> directory::Stack {
+    directory::Stack { id: row.meta.id, name: row.meta.name.clone().unwrap_or_default() }
+}
+
+fn service(world: &World, row: &Row<Service>) -> directory::Service {
+    let maps = world.each(&world.consume_maps, &world.consume_maps_by_service, row.meta.id);
+    let mut links: Vec<Link> = maps
+        .filter(|map| map.meta.is_live())
+        .filter_map(|map| Some(Link { alias: map.meta.name.clone(), service_id: map.consumed_service_id?.number() }))
+        .collect();
+    links.sort();
+    directory::Service {
+        id: row.meta.id,
+        stack_id: row.environment_id.map_or(0, |id| id.number()),
+        name: row.meta.name.clone().unwrap_or_default(),
+        kind: row.meta.kind.clone(),
+        state: row.meta.state.clone(),
+        links,
+    }
+}
+
+fn container(world: &World, row: &Row<Container>) -> directory::Container {
+    let id = row.meta.id;
+    let maps = world.each(&world.expose_maps, &world.expose_maps_by_container, id);
+    let services: BTreeSet<i64> =
+        maps.filter(|map| map.meta.is_live()).filter_map(|map| Some(map.service_id?.number())).collect();
+    let links = world.links_of(id).filter(|link| link.meta.is_live());
+    let dns_label = match label(row, "io.rancher.container.dns") {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => None,
+    };
+    directory::Container {
+        id,
+        uuid: row.meta.uuid.clone(),
+        name: row.meta.name.clone().unwrap_or_default(),
+        state: row.meta.state.clone(),
+        health: row.health_state.clone(),
+        host_id: row.host_id.map(|id| id.number()),
+        address: address(world, row, dns_label),
+        network_mode: row.network_mode.clone().unwrap_or_else(|| "bridge".to_owned()),
+        services: services
+            .into_iter()
+            .map(|service_id| Membership { service_id, sidekick: row.launch_config_name.clone() })
+            .collect(),
+        links: links.filter_map(|link| Some((link.link_name.clone()?, link.target_instance_id?.number()))).collect(),
+        create_index: id,
+        dns: row.dns.clone().unwrap_or_default(),
+        dns_label,
+    }
+}
+
+/// Where others reach it (`networking-and-dns.md` §1).
+fn address(world: &World, row: &Row<Container>, dns_label: Option<bool>) -> Option<String> {
+    match row.network_mode.as_deref() {
+        Some("managed") => row.primary_ip_address.clone(),
+        Some("host") if dns_label == Some(true) => world.hosts.get(&row.host_id?.number())?.agent_ip.clone(),
+        Some("host" | "none") => None,
+        Some("container") => {
+            let target = world.containers.get(&row.network_container_id?.number())?;
+            match target.network_mode.as_deref() {
+                Some("managed") => target.primary_ip_address.clone(),
+                Some("bridge") | None => target.docker_ip.clone(),
+                _ => None,
+            }
+        }
+        _ => row.docker_ip.clone(),
+    }
+}
+
+fn host(row: &Row<Host>) -> directory::Host {
+    directory::Host {
+        id: row.meta.id,
+        uuid: row.meta.uuid.clone(),
+        name: host_name(row),
+        address: row.agent_ip.clone(),
+    }
+}
+
+/// The directory as it is, and when each entry last changed.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    pub current: Directory,
+    changed: BTreeMap<Key, i64>,
+    order: BTreeSet<(i64, Key)>,
+    /// Changes up to this revision are not told apart any more: who has an older directory needs a snapshot.
+    floor: i64,
+}
+
+/// How many removed entries are remembered, for hosts that were away.
+const REMEMBERED: usize = 100_000;
+
+impl Log {
+    /// Starts from a World that was listed.
+    pub fn new(world: &World) -> Log {
+        Log { current: directory(world), floor: world.revision, ..Log::default() }
+    }
+
+    /// Looks at entries again after the World has reached `revision`. Whether anything changed.
+    pub fn refresh(&mut self, world: &World, keys: impl IntoIterator<Item = Key>, revision: i64) -> bool {
+        let mut any = false;
+        for key in keys {
+            let new = entry(world, key);
+            if self.entry(key) == new {
+                continue;
+            }
+            any = true;
+            match new {
+                Some(entry) => self.current.put(entry),
+                None => drop(self.current.apply(DirectoryUpdate {
+                    revision: self.current.revision,
+                    base: Some(self.current.revision),
+                    removed: vec![key],
+                    ..DirectoryUpdate::default()
+                })),
+            }
+            if let Some(before) = self.changed.insert(key, revision) {
+                self.order.remove(&(before, key));
+            }
+            self.order.insert((revision, key));
+        }
+        if any {
+            self.current.revision = revision;
+        }
+        while self.order.len() > REMEMBERED {
+            if let Some((revision, key)) = self.order.pop_first() {
+                self.changed.remove(&key);
+                self.floor = self.floor.max(revision);
+            }
+        }
+        any
+    }
+
+    /// What brings a directory of revision `base` up to date; a snapshot when there is no usable base.
+    pub fn since(&self, base: Option<i64>) -> DirectoryUpdate {
+        let revision = self.current.revision;
+        match base.filter(|base| *base >= self.floor && *base <= revision) {
+            None => DirectoryUpdate { revision, base: None, upserts: self.current.entries(), removed: Vec::new() },
+            Some(base) => {
+                let mut update = DirectoryUpdate { revision, base: Some(base), ..DirectoryUpdate::default() };
+                for (_, key) in self.order.range((base + 1, Key::Stack(i64::MIN))..) {
+                    match self.entry(*key) {
+                        Some(entry) => update.upserts.push(entry),
+                        None => update.removed.push(*key),
+                    }
+                }
+                update
+            }
+        }
+    }
+
+    fn entry(&self, key: Key) -> Option<Entry> {
+        match key {
+            Key::Stack(id) => self.current.stacks.get(&id).cloned().map(Entry::Stack),
+            Key::Service(id) => self.current.services.get(&id).cloned().map(Entry::Service),
+            Key::Container(id) => self.current.containers.get(&id).cloned().map(Entry::Container),
+            Key::Host(id) => self.current.hosts.get(&id).cloned().map(Entry::Host),
+        }
+    }
+}
+
+/// Entries that may look different after a row changed.
+pub fn touched(world: &World, record: &crate::record::Record) -> Vec<Key> {
+    use crate::record::Record;
+    let id = record.meta().id;
+    match record {
+        Record::Stack(_) => vec![Key::Stack(id)],
+        Record::Service(_) => vec![Key::Service(id)],
+        Record::Host(_) => {
+            let on_host = world.containers_on(id).filter(|row| row.network_mode.as_deref() == Some("host"));
+            on_host.map(|row| Key::Container(row.meta.id)).chain([Key::Host(id)]).collect()
+        }
+        Record::Container(_) => {
+            let dependent = world.containers_by_dependency.get(&id).map(Key::Container);
+            [Key::Container(id)].into_iter().chain(dependent).collect()
+        }
+        Record::ServiceExposeMap(row) => row.instance_id.map(|id| Key::Container(id.number())).into_iter().collect(),
+        Record::ServiceConsumeMap(row) => row.service_id.map(|id| Key::Service(id.number())).into_iter().collect(),
+        Record::InstanceLink(row) => row.instance_id.map(|id| Key::Container(id.number())).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,361 @@
+//! What one host shall run, as a pure function of the World (DESIGN §6): the rows in the words of the engine
+//! (`resources.md` §§6.5-6.9). Container by container, so that a change costs what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use remuda_model::states::*;
+use remuda_model::{Container, Host};
+use remuda_schema::Row;
+use remuda_wire::plan::{
+    Build, ContainerPlan, ContainerSpec, Desired, LinkPlan, NetworkMode, NetworkPlan, PlanUpdate, PortPlan, Pull,
+    Removal, RestartPolicy, VolumeCleanup, VolumePlan, VolumeRemoval,
+};
+
+use crate::plan::container::cleanup_volumes;
+use crate::plan::volume::is_on_a_host;
+use crate::transitions::{STOP_TIMEOUT_SECONDS, WANT_RUNNING, is_start_once, label};
+use crate::world::{World, dependencies};
+
+/// Address of the name and metadata server on every host.
+pub const RESOLVER: &str = "169.254.169.250";
+/// Last search domain of every container.
+pub const DOMAIN: &str = "rancher.internal";
+/// Bytes of a packet on the managed network: room for the tunnel's own headers.
+const MTU: u32 = 1420;
+
+/// What the host is told of one container.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    Keep(Box<ContainerPlan>),
+    Remove(Removal),
+    /// Not in the plan (any more); says nothing about the engine.
+    Nothing,
+}
+
+/// The whole plan of a host, without a base.
+pub fn plan(world: &World, host: i64) -> PlanUpdate {
+    let mut update = PlanUpdate { revision: world.revision, network: network(world), ..PlanUpdate::default() };
+    for row in world.containers_on(host) {
+        match part(world, host, row) {
+            Part::Keep(container) => update.containers.push(*container),
+            Part::Remove(removal) => update.removals.push(removal),
+            Part::Nothing => {}
+        }
+    }
+    update.volume_removals = volume_removals(world, host);
+    update
+}
+
+/// What the host is told of that container.
+pub fn part(world: &World, host: i64, row: &Row<Container>) -> Part {
+    if row.host_id.is_none_or(|id| id.number() != host) {
+        return Part::Nothing;
+    }
+    match row.meta.state.as_str() {
+        REQUESTED | CREATING | PURGED => Part::Nothing,
+        PURGING if row.purge_confirmed => Part::Nothing,
+        PURGING => Part::Remove(Removal {
+            uuid: row.meta.uuid.clone(),
+            docker_id: row.external_id.clone(),
+            volumes: VolumeCleanup {
+                names: cleanup_volumes(world, row).filter_map(|volume| volume.meta.name.clone()).collect(),
+            },
+        }),
+        _ => Part::Keep(Box::new(container(world, row))),
+    }
+}
+
+/// Volumes of the host to delete.
+pub fn volume_removals(world: &World, host: i64) -> Vec<VolumeRemoval> {
+    let going = world
+        .each(&world.volumes, &world.volumes_by_host, host)
+        .filter(|row| row.meta.state == PURGING && is_on_a_host(world, row));
+    going
+        .map(|row| VolumeRemoval {
+            uuid: row.meta.uuid.clone(),
+            name: row.meta.name.clone().unwrap_or_default(),
+            driver: row.driver.clone(),
+        })
+        .collect()
+}
+
+/// The project's managed network.
+pub fn network(world: &World) -> Option<NetworkPlan> {
+    let row = world.network_of_mode("managed")?;
+    Some(NetworkPlan { subnet: row.subnet.clone()?, gateway: row.gateway.clone()?, mtu: MTU })
+}
+
+fn container(world: &World, row: &Row<Container>) -> ContainerPlan {
+    let desired = match row.meta.state.as_str() {
+        _ if row.start_serial == 0 && !row.native_container => Desired::Nothing,
+        ERROR | ERRORING | REMOVING | REMOVED | RESTORING => Desired::Stopped,
+        _ if row.desired == WANT_RUNNING => Desired::Running,
+        _ => Desired::Stopped,
+    };
+    let start_once = is_start_once(row);
+    ContainerPlan {
+        uuid: row.meta.uuid.clone(),
+        id: row.public_id(),
+        name: row.meta.name.clone().unwrap_or_else(|| row.meta.uuid.clone()),
+        docker_id: row.external_id.clone(),
+        desired,
+        start_serial: row.start_serial,
+        stop_timeout_seconds: row.stop_timeout_seconds.unwrap_or(STOP_TIMEOUT_SECONDS),
+        supervise: row.service_id.is_some() && !start_once && !row.native_container,
+        start_once,
+        after: dependencies(row).filter_map(|id| uuid_of(world, id)).collect::<BTreeSet<_>>().into_iter().collect(),
+        native: row.native_container,
+        spec: if row.native_container { ContainerSpec::default() } else { spec(world, row) },
+    }
+}
+
+fn uuid_of(world: &World, container: i64) -> Option<String> {
+    world.containers.get(&container).map(|row| row.meta.uuid.clone())
+}
+
+fn spec(world: &World, row: &Row<Container>) -> ContainerSpec {
+    let network = network_mode(world, row);
+    let is_managed = matches!(network, NetworkMode::Managed { .. });
+    let has_ports = matches!(network, NetworkMode::Managed { .. } | NetworkMode::Bridge);
+    let own_host_name = !matches!(network, NetworkMode::Host | NetworkMode::Container { .. });
+    let (dns, dns_search, resolver) = names(row, &network);
+    let links = links(world, row);
+    let mut environment = row.environment.clone().unwrap_or_default();
+    if is_managed {
+        for (key, value) in link_environment(world, &links) {
+            environment.entry(key).or_insert(value);
+        }
+    }
+    let log = row.log_config.clone().unwrap_or_default();
+    ContainerSpec {
+        docker_name: docker_name(row),
+        image: image(row),
+        pull: if label(row, "io.rancher.container.pull_image") == Some("always") {
+            Pull::Always
+        } else {
+            Pull::IfMissing
+        },
+        build: row.build.as_ref().filter(|build| build.context.is_some() || build.remote.is_some()).map(|build| {
+            Build {
+                context: build.context.clone(),
+                remote: build.remote.clone(),
+                dockerfile: build.dockerfile.clone(),
+                no_cache: build.nocache,
+                force_rm: build.forcerm,
+            }
+        }),
+        command: row.command.clone(),
+        entry_point: row.entry_point.clone(),
+        environment,
+        working_dir: row.working_dir.clone(),
+        user: row.user.clone(),
+        hostname: row.hostname.clone().filter(|_| own_host_name),
+        domain_name: row.domain_name.clone().filter(|_| own_host_name),
+        tty: row.tty,
+        stdin_open: row.stdin_open,
+        labels: labels(world, row, &network),
+        ports: if has_ports { ports(world, row) } else { Vec::new() },
+        expose: if has_ports { row.expose.clone().unwrap_or_default() } else { Vec::new() },
+        publish_all_ports: row.publish_all_ports && has_ports,
+        data_volumes: data_volumes(world, row),
+        volumes_from: row.data_volumes_from.iter().flatten().filter_map(|id| uuid_of(world, id.number())).collect(),
+        volume_driver: row.volume_driver.clone(),
+        volumes: volumes(world, row),
+        links: if matches!(network, NetworkMode::Bridge) {
+            links
+                .iter()
+                .filter(|(_, target)| target.host_id == row.host_id)
+                .map(|(alias, target)| LinkPlan { alias: alias.clone(), target_uuid: target.meta.uuid.clone() })
+                .collect()
+        } else {
+            Vec::new()
+        },
+        network,
+        dns,
+        dns_search,
+        resolver,
+        extra_hosts: row.extra_hosts.clone().unwrap_or_default(),
+        devices: row.devices.clone().unwrap_or_default(),
+        restart_policy: row.restart_policy.as_ref().filter(|_| row.service_id.is_none()).and_then(|policy| {
+            let name = policy.name.clone()?;
+            Some(RestartPolicy { name, maximum_retry_count: policy.maximum_retry_count })
+        }),
+        memory: row.memory,
+        memory_swap: row.memory_swap,
+        cpu_shares: row.cpu_shares,
+        cpu_set: row.cpu_set.clone(),
+        pid_mode: row.pid_mode.clone(),
+        privileged: row.privileged,
+        read_only: row.read_only,
+        cap_add: row.cap_add.clone().unwrap_or_default(),
+        cap_drop: row.cap_drop.clone().unwrap_or_default(),
+        security_opt: row.security_opt.clone().unwrap_or_default(),
+        log_driver: log.driver.filter(|driver| !driver.is_empty()),
+        log_options: log.config.unwrap_or_default(),
+    }
+}
+
+/// `r-<name>` where Docker allows the name, else the uuid.
+fn docker_name(row: &Row<Container>) -> String {
+    let usable = |name: &&String| {
+        let mut bytes = name.bytes();
+        name.len() > 1
+            && bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+    };
+    row.meta.name.as_ref().filter(usable).map_or_else(|| row.meta.uuid.clone(), |name| format!("r-{name}"))
+}
+
+/// The reference without `docker:`; simulated images keep their prefix, the simulated engine wants to see it.
+fn image(row: &Row<Container>) -> String {
+    let uuid = row.image_uuid.as_deref().unwrap_or_default();
+    uuid.strip_prefix("docker:").unwrap_or(uuid).to_owned()
+}
+
+fn network_mode(world: &World, row: &Row<Container>) -> NetworkMode {
+    match row.network_mode.as_deref() {
+        Some("managed") => match &row.primary_ip_address {
+            Some(address) => {
+                NetworkMode::Managed { address: address.clone(), mac: row.mac_address.clone().unwrap_or_default() }
+            }
+            None => NetworkMode::Bridge,
+        },
+        Some("host") => NetworkMode::Host,
+        Some("none") => NetworkMode::None,
+        Some("container") => {
+            let target = row.network_container_id.and_then(|id| uuid_of(world, id.number()));
+            target.map_or(NetworkMode::None, |uuid| NetworkMode::Container { uuid })
+        }
+        _ => NetworkMode::Bridge,
+    }
+}
+
+/// Name servers, search domains, and whether our resolver file is bound (`resources.md` §6.5 step 3, DESIGN §7).
+fn names(row: &Row<Container>, network: &NetworkMode) -> (Vec<String>, Vec<String>, bool) {
+    let mut dns = row.dns.clone().unwrap_or_default();
+    let mut search = row.dns_search.clone().unwrap_or_default();
+    let wish = label(row, "io.rancher.container.dns");
+    let off = wish == Some("false") || row.system_container.is_some();
+    let joined = matches!(network, NetworkMode::None | NetworkMode::Container { .. });
+    if off || joined {
+        return (dns, search, false);
+    }
+    let resolver = matches!(network, NetworkMode::Managed { .. }) || wish == Some("true");
+    if resolver && !dns.iter().any(|server| server == RESOLVER) {
+        dns.insert(0, RESOLVER.to_owned());
+    }
+    if !search.iter().any(|domain| domain == DOMAIN) {
+        search.push(DOMAIN.to_owned());
+    }
+    let mounts_its_own = row
+        .data_volumes
+        .iter()
+        .flatten()
+        .any(|volume| volume.split(':').nth(1).or(Some(volume)).is_some_and(|path| path == "/etc/resolv.conf"));
+    (dns, search, resolver && !mounts_its_own)
+}
+
+/// The user's labels and what the platform adds at creation.
+fn labels(world: &World, row: &Row<Container>, network: &NetworkMode) -> BTreeMap<String, String> {
+    let mut labels = row.labels.clone().unwrap_or_default();
+    labels.insert("io.rancher.container.uuid".to_owned(), row.meta.uuid.clone());
+    if let Some(name) = &row.meta.name {
+        labels.insert("io.rancher.container.name".to_owned(), name.clone());
+    }
+    if let NetworkMode::Managed { address, .. } = network {
+        let subnet = world.network_of_mode("managed").and_then(|row| row.subnet.clone()).unwrap_or_default();
+        let size = subnet.rsplit_once('/').map_or("16", |(_, size)| size);
+        labels.insert("io.rancher.container.ip".to_owned(), format!("{address}/{size}"));
+    }
+    if let Some(role) = &row.system_container {
+        labels.insert("io.rancher.container.system".to_owned(), role.clone());
+    }
+    labels
+}
+
+fn ports(world: &World, row: &Row<Container>) -> Vec<PortPlan> {
+    let asked = world.ports_of(row.meta.id).filter(|port| port.meta.kind != "imagePort");
+    asked
+        .filter_map(|port| {
+            Some(PortPlan {
+                bind_address: port.bind_address.clone().unwrap_or_default(),
+                public: port.public_port.and_then(|port| u16::try_from(port).ok()),
+                private: u16::try_from(port.private_port?).ok()?,
+                protocol: port.protocol.clone().unwrap_or_else(|| "tcp".to_owned()),
+            })
+        })
+        .collect()
+}
+
+/// The user's list, and named volumes given by path; the same path twice: the list wins.
+fn data_volumes(world: &World, row: &Row<Container>) -> Vec<String> {
+    let mut list = row.data_volumes.clone().unwrap_or_default();
+    let path_of = |entry: &str| entry.split(':').nth(1).unwrap_or(entry).to_owned();
+    let taken: BTreeSet<String> = list.iter().map(|entry| path_of(entry)).collect();
+    for (path, id) in row.data_volume_mounts.iter().flatten() {
+        let name = world.volumes.get(&id.number()).and_then(|volume| volume.meta.name.clone());
+        if let Some(name) = name.filter(|_| !taken.contains(path)) {
+            list.push(format!("{name}:{path}"));
+        }
+    }
+    list
+}
+
+/// Volumes with a driver or options of their own, to make before the container.
+fn volumes(world: &World, row: &Row<Container>) -> Vec<VolumePlan> {
+    let ids: BTreeSet<i64> = row.data_volume_mounts.iter().flatten().map(|(_, id)| id.number()).collect();
+    let rows = ids.into_iter().filter_map(|id| world.volumes.get(&id)).filter(|volume| !volume.is_host_path);
+    rows.filter_map(|volume| {
+        Some(VolumePlan {
+            name: volume.meta.name.clone()?,
+            driver: volume.driver.clone(),
+            driver_opts: volume.driver_opts.clone().unwrap_or_default(),
+        })
+    })
+    .collect()
+}
+
+type Linked<'a> = (String, &'a Row<Container>);
+
+fn links<'a>(world: &'a World, row: &Row<Container>) -> Vec<Linked<'a>> {
+    let links = world.links_of(row.meta.id).filter(|link| link.meta.is_live());
+    links
+        .filter_map(|link| {
+            let target = world.containers.get(&link.target_instance_id?.number())?;
+            Some((link.link_name.clone()?, target.as_ref()))
+        })
+        .collect()
+}
+
+/// Variables of links (`resources.md` §6.7).
+fn link_environment(world: &World, links: &[Linked<'_>]) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::new();
+    let is_link_variable = |key: &str| key.ends_with("_NAME") || key.contains("_PORT") || key.contains("_ENV_");
+    for (alias, target) in links {
+        let prefix: String =
+            alias.chars().map(|ch| if ch.is_ascii_alphanumeric() { ch.to_ascii_uppercase() } else { '_' }).collect();
+        environment.insert(format!("{prefix}_NAME"), format!("/cattle/{alias}"));
+        for port in world.ports_of(target.meta.id) {
+            let Some(private) = port.private_port else { continue };
+            let protocol = port.protocol.as_deref().unwrap_or("tcp");
+            let url = format!("{protocol}://{alias}:{private}");
+            let full = format!("{prefix}_PORT_{private}_{}", protocol.to_ascii_uppercase());
+            environment.entry(format!("{prefix}_PORT")).or_insert_with(|| url.clone());
+            environment.insert(format!("{full}_ADDR"), alias.clone());
+            environment.insert(format!("{full}_PORT"), private.to_string());
+            environment.insert(format!("{full}_PROTO"), protocol.to_owned());
+            environment.insert(full, url);
+        }
+        for (key, value) in target.environment.iter().flatten() {
+            if !matches!(key.as_str(), "HOME" | "PATH") && !is_link_variable(key) {
+                environment.insert(format!("{prefix}_ENV_{key}"), value.clone());
+            }
+        }
+    }
+    environment
+}
+
+/// Name of the host for people.
+pub fn host_name(host: &Row<Host>) -> String {
+    host.meta.name.clone().or_else(|| host.hostname.clone()).unwrap_or_else(|| host.public_id())
+}

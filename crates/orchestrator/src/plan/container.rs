@@ -1,0 +1,329 @@
+//! One container: placed, started, stopped, removed, purged (`resources.md` §6).
+//!
+//! The host does the work and reports it ([`crate::observe`]); this plan takes the steps that need no host, and ends
+//! every wait: a deadline that passes turns into a state a person can act on, with the reason.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use remuda_model::states::*;
+use remuda_model::{Container, Host};
+use remuda_schema::{Id, Row, Time};
+
+use super::{Moment, Plan, Step, claims, ended, purged, removed};
+use crate::record::Record;
+use crate::scheduler::{self, Placement, PortNeed};
+use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, WANT_STOPPED, enter, label};
+use crate::world::World;
+
+pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let Some(row) = world.containers.get(&id) else { return plan };
+    match row.meta.state.as_str() {
+        CREATING if row.desired == WANT_RUNNING => schedule(world, row, moment, &mut plan),
+        CREATING => settle(row, STOPPED, &mut plan),
+        STARTING if row.host_id.is_none() => schedule(world, row, moment, &mut plan),
+        STARTING => await_start(world, row, moment, &mut plan),
+        RESTARTING => step_on(row, STOPPING, moment, &mut plan),
+        STOPPING if row.desired == WANT_RUNNING => step_on(row, STARTING, moment, &mut plan),
+        STOPPING => await_stop(world, row, moment, &mut plan),
+        STOPPED if row.desired == WANT_REMOVED => {
+            let mut next = (**row).clone();
+            enter(&mut next, REMOVING, moment.now.plus_ms(moment.settings.process_deadline_ms()));
+            plan.write(next);
+        }
+        UPDATING_RUNNING => settle(row, RUNNING, &mut plan),
+        UPDATING_STOPPED => settle(row, STOPPED, &mut plan),
+        ERRORING => settle(row, ERROR, &mut plan),
+        REMOVING => remove(world, row, moment, &mut plan),
+        REMOVED => {
+            let due = row.meta.remove_time.unwrap_or(moment.now);
+            if due > moment.now {
+                plan.look_again(due);
+            } else {
+                let mut next = (**row).clone();
+                enter(&mut next, PURGING, moment.now.plus_ms(moment.settings.process_deadline_ms()));
+                plan.write(next);
+            }
+        }
+        PURGING => purge(world, row, moment, &mut plan),
+        RESTORING => restore(world, row, &mut plan),
+        _ => {}
+    }
+    keep_rows_in_step(world, row, &mut plan);
+    plan
+}
+
+fn settle(row: &Row<Container>, state: &str, plan: &mut Plan) {
+    let mut next = row.clone();
+    next.meta.enter(state);
+    plan.write(next);
+}
+
+/// Passes to the next transitional state of a restart.
+fn step_on(row: &Row<Container>, state: &str, moment: Moment<'_>, plan: &mut Plan) {
+    let mut next = row.clone();
+    enter(&mut next, state, moment.now.plus_ms(moment.settings.container_start_deadline_ms()));
+    plan.write(next);
+}
+
+fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
+    let mut next = row.clone();
+    match scheduler::place(world, row) {
+        Placement::On(host) => {
+            next.host_id = Some(Id::new(host));
+            enter(&mut next, STARTING, moment.now.plus_ms(moment.settings.container_start_deadline_ms()));
+            next.meta.progress.message = Some("Starting".to_owned());
+            claim_ports(world, row, host, plan);
+            plan.write(next);
+        }
+        Placement::Later(why) => {
+            let deadline = row.meta.progress.deadline.unwrap_or(moment.now);
+            if deadline <= moment.now {
+                transitions::start_failed(&mut next, &format!("Scheduling failed: {why}"));
+                plan.write(next);
+            } else {
+                plan.look_again(deadline.min(moment.now.plus_ms(1000)));
+                say(row, &why, plan);
+            }
+        }
+        Placement::Refused(refusal) => {
+            tracing::debug!(container = %row.public_id(), excluded = ?refusal.excluded, n_candidates = refusal.n_candidates, "{refusal}");
+            transitions::start_failed(&mut next, &refusal.to_string());
+            plan.write(next);
+        }
+    }
+}
+
+/// Ports the scheduler has checked are claimed, so that two servers cannot both give them away.
+fn claim_ports(world: &World, row: &Row<Container>, host: i64, plan: &mut Plan) {
+    if row.requested_host_id.is_some() || !scheduler::publishes(row) {
+        return;
+    }
+    let needs = world.ports_of(row.meta.id).filter_map(|port| PortNeed::of(&port.data));
+    plan.steps.extend(needs.map(|need| Step::Claim(claims::host_port(host, &need, row.meta.id))));
+}
+
+fn release_ports(world: &World, row: &Row<Container>, plan: &mut Plan) {
+    let Some(host) = row.host_id else { return };
+    let needs = world.ports_of(row.meta.id).filter_map(|port| PortNeed::of(&port.data));
+    plan.steps.extend(needs.map(|need| Step::Release(claims::host_port(host.number(), &need, row.meta.id))));
+}
+
+/// The host the container is on, while it can still be told something.
+fn live_host<'a>(world: &'a World, row: &Row<Container>) -> Option<&'a Arc<Row<Host>>> {
+    let host = world.hosts.get(&row.host_id?.number())?;
+    (!matches!(host.meta.state.as_str(), REMOVED | PURGING | PURGED)).then_some(host)
+}
+
+/// The agent of that host is connected.
+fn is_heard(world: &World, host: &Row<Host>) -> bool {
+    host.agent_id.is_none() || world.agent_of(host).is_some_and(|agent| agent.meta.state == ACTIVE)
+}
+
+fn host_name(host: &Row<Host>) -> String {
+    host.meta.name.clone().or_else(|| host.hostname.clone()).unwrap_or_else(|| host.public_id())
+}
+
+fn await_start(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
+    let mut next = row.clone();
+    let Some(host) = live_host(world, row) else {
+        transitions::start_failed(&mut next, "The host it was placed on has been removed");
+        release_ports(world, row, plan);
+        return plan.write(next);
+    };
+    let heard = world.progress_at.get(&row.meta.id).copied().unwrap_or(Time(0));
+    let patience = heard.plus_ms(moment.settings.container_start_deadline_ms());
+    let deadline = row.meta.progress.deadline.unwrap_or(moment.now).max(patience);
+    if deadline > moment.now {
+        return plan.look_again(deadline);
+    }
+    if is_heard(world, host) {
+        let seconds = moment.settings.container_start_deadline_ms() / 1000;
+        let reason = format!("Host {} has not reported a start within {seconds} s", host_name(host));
+        transitions::start_failed(&mut next, &reason);
+        release_ports(world, row, plan);
+        plan.write(next);
+    } else {
+        say(row, &format!("Waiting for host {}, whose agent is not connected", host_name(host)), plan);
+        plan.look_again(moment.now.plus_ms(moment.settings.full_pass_ms()));
+    }
+}
+
+/// A stop ends when the host says so; at once when there is no host that could.
+fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
+    let host = live_host(world, row).filter(|host| is_heard(world, host));
+    // Never started: the host has nothing to stop.
+    let Some(host) = host.filter(|_| row.start_serial > 0 || row.native_container) else {
+        release_ports(world, row, plan);
+        return settle(row, STOPPED, plan);
+    };
+    let deadline = row.meta.progress.deadline.unwrap_or(moment.now);
+    if deadline > moment.now {
+        return plan.look_again(deadline);
+    }
+    let mut next = row.clone();
+    let reason = format!("Failed to stop container {}: host {} has not confirmed it", row.meta.uuid, host_name(host));
+    if row.desired == WANT_REMOVED {
+        // The removal goes on: the plan of the host asks for it until it is confirmed.
+        next.meta.fail(STOPPED, reason);
+    } else {
+        next.desired = WANT_RUNNING.to_owned();
+        next.meta.fail(RUNNING, reason);
+    }
+    plan.write(next);
+}
+
+/// The row leaves the lists; the container stays stopped on its host so that `restore` works.
+fn remove(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
+    let id = row.meta.id;
+    let mut next = row.clone();
+    removed(&mut next.meta, moment);
+    next.desired = WANT_REMOVED.to_owned();
+    plan.write(next);
+    plan.steps.push(Step::ReleaseAll(claims::container(id)));
+    for address in world.each(&world.addresses, &world.addresses_by_container, id) {
+        plan.write(ended(Arc::clone(address), moment));
+    }
+    for map in world.each(&world.expose_maps, &world.expose_maps_by_container, id) {
+        plan.write(ended(Arc::clone(map), moment));
+    }
+    for mount in world.mounts_of(id) {
+        let mut gone = (**mount).clone();
+        gone.meta.enter(INACTIVE);
+        plan.write(gone);
+        let others = |volume: i64| {
+            world
+                .each(&world.mounts, &world.mounts_by_volume, volume)
+                .any(|other| other.instance_id.is_some_and(|of| of.number() != id) && other.meta.state == ACTIVE)
+        };
+        let volume = mount.volume_id.and_then(|volume| world.volumes.get(&volume.number()));
+        if let Some(volume) = volume
+            && volume.meta.state == ACTIVE
+            && !others(volume.meta.id)
+            && !plan.writes().any(|key| key == ("volume", volume.meta.id))
+        {
+            let mut idle = (**volume).clone();
+            idle.meta.enter(INACTIVE);
+            plan.write(idle);
+        }
+    }
+}
+
+/// Waits until the host has confirmed that nothing is left, then the row and everything of it is history.
+fn purge(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
+    if let Some(host) = live_host(world, row)
+        && !row.purge_confirmed
+        && (row.start_serial > 0 || row.native_container)
+    {
+        let why = if is_heard(world, host) {
+            format!("Waiting for host {} to delete the container", host_name(host))
+        } else {
+            format!("Waiting for host {}, whose agent is not connected, to delete the container", host_name(host))
+        };
+        say(row, &why, plan);
+        return plan.look_again(moment.now.plus_ms(moment.settings.full_pass_ms()));
+    }
+    let id = row.meta.id;
+    let mut next = row.clone();
+    purged(&mut next.meta, moment);
+    plan.write(next);
+    let mut end = |record: Record| plan.write(ended(record, moment));
+    world.ports_of(id).for_each(|row| end(Arc::clone(row).into()));
+    world.links_of(id).for_each(|row| end(Arc::clone(row).into()));
+    world.each(&world.labels, &world.labels_by_container, id).for_each(|row| end(Arc::clone(row).into()));
+    world.each(&world.volumes, &world.volumes_by_container, id).for_each(|row| end(Arc::clone(row).into()));
+    if let Some(image) = row.image_id.and_then(|image| world.images.get(&image.number())) {
+        end(Arc::clone(image).into());
+    }
+    // Named volumes went with the container, as the host plan said; their rows follow, and the mounts.
+    cleanup_volumes(world, row).for_each(|volume| end(Arc::clone(volume).into()));
+    world.mounts_of(id).for_each(|row| end(Arc::clone(row).into()));
+}
+
+/// Volumes that go with the container (`resources.md` §6.9): local ones of its host nobody else has mounted, by label
+/// `unnamed` (default), `all` or `none`. Host paths never.
+pub fn cleanup_volumes<'a>(
+    world: &'a World,
+    row: &'a Row<Container>,
+) -> impl Iterator<Item = &'a Arc<Row<remuda_model::Volume>>> {
+    let strategy = label(row, "io.rancher.container.volume_cleanup_strategy").unwrap_or("unnamed");
+    let ids: BTreeSet<i64> = world.mounts_of(row.meta.id).filter_map(|mount| Some(mount.volume_id?.number())).collect();
+    ids.into_iter().filter_map(move |id| world.volumes.get(&id)).filter(move |volume| {
+        let name = volume.meta.name.as_deref().unwrap_or_default();
+        let unnamed = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let in_use = world
+            .each(&world.mounts, &world.mounts_by_volume, volume.meta.id)
+            .any(|mount| mount.instance_id.is_some_and(|of| of.number() != row.meta.id) && mount.meta.state == ACTIVE);
+        let chosen = match strategy {
+            "all" => true,
+            "none" => false,
+            _ => unnamed,
+        };
+        chosen && !volume.is_host_path && !in_use && !name.is_empty() && !name.starts_with('/')
+    })
+}
+
+fn restore(world: &World, row: &Row<Container>, plan: &mut Plan) {
+    let mut next = row.clone();
+    next.meta.enter(STOPPED);
+    next.meta.removed = None;
+    next.meta.remove_time = None;
+    next.desired = WANT_STOPPED.to_owned();
+    next.purge_confirmed = false;
+    // A restored container is no longer part of its service.
+    next.service_id = None;
+    next.stack_id = None;
+    next.service_index = None;
+    let managed = row.network_mode.as_deref() == Some("managed") && !row.native_container;
+    if managed && world.addresses_by_container.is_empty(&row.meta.id) {
+        let requested = row.primary_ip_address.clone();
+        plan.steps.push(Step::ContainerAddress { row: Box::new(next), requested });
+    } else {
+        plan.write(next);
+    }
+}
+
+/// Stores a message of the running process, if it is another than before.
+fn say(row: &Row<Container>, message: &str, plan: &mut Plan) {
+    if row.meta.progress.message.as_deref() != Some(message) {
+        let mut next = row.clone();
+        next.meta.progress.message = Some(message.to_owned());
+        plan.write(next);
+    }
+}
+
+/// Port rows and the root volume follow the container.
+fn keep_rows_in_step(world: &World, row: &Row<Container>, plan: &mut Plan) {
+    let state = row.meta.state.as_str();
+    if matches!(state, REMOVING | REMOVED | PURGING | PURGED) {
+        let ports: Vec<_> = world.ports_of(row.meta.id).filter(|port| port.meta.state == ACTIVE).cloned().collect();
+        if state == REMOVED {
+            ports.iter().for_each(|port| put_state(Arc::clone(port).into(), INACTIVE, plan));
+        }
+        return;
+    }
+    let port_state = match state {
+        RUNNING | UPDATING_RUNNING => Some(ACTIVE),
+        STOPPED | UPDATING_STOPPED | ERROR => Some(INACTIVE),
+        _ => None,
+    };
+    if let Some(wanted) = port_state {
+        let off: Vec<_> = world
+            .ports_of(row.meta.id)
+            .filter(|port| matches!(port.meta.state.as_str(), ACTIVE | INACTIVE) && port.meta.state != wanted)
+            .cloned()
+            .collect();
+        off.into_iter().for_each(|port| put_state(port.into(), wanted, plan));
+    }
+    if row.host_id.is_some() {
+        let roots = world.each(&world.volumes, &world.volumes_by_container, row.meta.id);
+        let idle: Vec<_> = roots.filter(|volume| volume.meta.state == INACTIVE).cloned().collect();
+        idle.into_iter().for_each(|volume| put_state(volume.into(), ACTIVE, plan));
+    }
+}
+
+fn put_state(mut record: Record, state: &str, plan: &mut Plan) {
+    record.meta_mut().enter(state);
+    plan.write(record);
+}

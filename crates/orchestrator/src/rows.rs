@@ -1,0 +1,323 @@
+//! The rows that come with another: what a new container consists of, and how a launch config becomes one. Requests
+//! and services make containers through the same [`container_insert`].
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use remuda_model::states::{ACTIVE, CREATED, INACTIVE};
+use remuda_model::{
+    Container, Image, InstanceLink, IpAddress, Label, LaunchConfig, Network, Port, ServiceExposeMap, Volume,
+};
+use remuda_runtime::Random;
+use remuda_schema::{Id, Row};
+use remuda_store::{Error, Query, Scope, Tx};
+use serde_json::json;
+
+use crate::plan::{NewContainer, claims};
+use crate::rules;
+
+/// Kind of the network that containers of a mode are on.
+pub fn network_kind(mode: &str) -> Option<&'static str> {
+    match mode {
+        "managed" => Some("hostOnlyNetwork"),
+        "bridge" => Some("dockerBridge"),
+        "host" => Some("dockerHost"),
+        "none" => Some("dockerNone"),
+        "container" => Some("dockerContainer"),
+        _ => None,
+    }
+}
+
+/// Keys of platform labels are lower-case.
+pub fn with_lowercase_platform_keys(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let lower = |key: String| {
+        let folded = key.to_lowercase();
+        if folded.starts_with("io.rancher") { folded } else { key }
+    };
+    labels.into_iter().map(|(key, value)| (lower(key), value)).collect()
+}
+
+/// The container fields of a launch config. The restart policy is not among them: the platform restarts.
+pub fn container_of(config: &LaunchConfig) -> Container {
+    let LaunchConfig {
+        build,
+        cap_add,
+        cap_drop,
+        command,
+        cpu_set,
+        cpu_shares,
+        data_volume_mounts,
+        data_volumes,
+        data_volumes_from,
+        devices,
+        dns,
+        dns_search,
+        domain_name,
+        entry_point,
+        environment,
+        expose,
+        extra_hosts,
+        hostname,
+        image_uuid,
+        labels,
+        log_config,
+        memory,
+        memory_swap,
+        network_container_id,
+        network_mode,
+        pid_mode,
+        ports,
+        privileged,
+        publish_all_ports,
+        read_only,
+        requested_host_id,
+        security_opt,
+        stdin_open,
+        tty,
+        user,
+        version,
+        volume_driver,
+        working_dir,
+        ..
+    } = config.clone();
+    Container {
+        build,
+        cap_add,
+        cap_drop,
+        command,
+        cpu_set,
+        cpu_shares,
+        data_volume_mounts,
+        data_volumes,
+        data_volumes_from,
+        devices,
+        dns,
+        dns_search,
+        domain_name,
+        entry_point,
+        environment,
+        expose,
+        extra_hosts,
+        hostname,
+        image_uuid,
+        labels,
+        log_config,
+        memory,
+        memory_swap,
+        network_container_id,
+        network_mode,
+        pid_mode,
+        ports,
+        privileged,
+        publish_all_ports,
+        read_only,
+        requested_host_id,
+        security_opt,
+        stdin_open,
+        tty,
+        user,
+        version,
+        volume_driver,
+        working_dir,
+        ..Container::default()
+    }
+}
+
+/// Inserts a container and everything that belongs to it: image, address, root volume, ports, links, labels, membership.
+pub fn container_insert(tx: &mut Tx<'_>, new: NewContainer, random: &Random) -> Result<Row<Container>, Error> {
+    let NewContainer { mut row, links, requested_address } = new;
+    let owner = row.meta.account_id;
+    if !row.native_container {
+        row.image_id = Some(image_insert(tx, &row)?.id());
+    }
+    if row.network_mode.as_deref() == Some("managed") && !row.native_container {
+        let requested = requested_address.or_else(|| {
+            row.labels.as_ref()?.get("io.rancher.container.requested_ip").map(|address| address.trim().to_owned())
+        });
+        address_choose(tx, &mut row, requested.as_deref(), random)?;
+    }
+    let row = tx.insert(row)?;
+    if let (Some(service), Some(index)) = (row.service_id, row.service_index) {
+        tx.claim(&claims::service_index(service.number(), index, row.meta.id))?;
+    }
+    address_insert(tx, &row)?;
+    let root = Volume {
+        device_number: Some(0),
+        instance_id: Some(row.id().cast()),
+        image_id: row.image_id,
+        driver: None,
+        ..Volume::default()
+    };
+    tx.insert(Row::new(owner, INACTIVE, root))?;
+    for text in row.ports.iter().flatten() {
+        // Checked when the request came in; what does not parse publishes nothing.
+        let Ok(spec) = rules::port(text) else { continue };
+        port_insert(tx, &row, &spec)?;
+    }
+    for (alias, target) in links {
+        let link = InstanceLink {
+            instance_id: Some(row.id().cast()),
+            link_name: Some(alias),
+            target_instance_id: target.map(Id::new),
+        };
+        tx.insert(Row::new(owner, ACTIVE, link))?;
+    }
+    for (key, value) in row.labels.iter().flatten() {
+        label_insert(tx, &row, key, value)?;
+    }
+    if let Some(service) = row.service_id {
+        let map = ServiceExposeMap {
+            service_id: Some(service),
+            instance_id: Some(row.id().cast()),
+            managed: true,
+            ..ServiceExposeMap::default()
+        };
+        tx.insert(Row::new(owner, ACTIVE, map))?;
+    }
+    Ok(row)
+}
+
+/// One label row of a container.
+pub fn label_insert(tx: &mut Tx<'_>, row: &Row<Container>, key: &str, value: &str) -> Result<(), Error> {
+    let label = Label {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+        r#type: Some("container".to_owned()),
+        instance_id: Some(row.id().cast()),
+        ..Label::default()
+    };
+    tx.insert(Row::new(row.meta.account_id, CREATED, label)).map(drop)
+}
+
+fn port_insert(tx: &mut Tx<'_>, row: &Row<Container>, spec: &rules::Port) -> Result<(), Error> {
+    let port = Port {
+        bind_address: spec.bind_address.clone(),
+        instance_id: Some(row.id().cast()),
+        private_port: Some(i64::from(spec.private)),
+        protocol: Some(spec.protocol.clone()),
+        public_port: spec.public.map(i64::from),
+        ..Port::default()
+    };
+    let mut port = Row::new(row.meta.account_id, INACTIVE, port);
+    port.meta.kind = "userPort".to_owned();
+    tx.insert(port).map(drop)
+}
+
+fn image_insert(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<Row<Image>, Error> {
+    let uuid = row.image_uuid.as_deref().unwrap_or_default();
+    let parsed = rules::image(uuid).ok();
+    let docker_image = parsed.as_ref().map(|image| {
+        json!({"dockerImage": {
+            "repository": image.repository, "namespace": image.namespace, "tag": image.tag, "server": image.server,
+            "fullName": image.full_name,
+        }})
+    });
+    let mut image = Row::new(row.meta.account_id, ACTIVE, Image { docker_image });
+    let name = parsed.map_or_else(|| uuid.to_owned(), |image| image.full_name);
+    image.meta.name = Some(name);
+    tx.insert(image)
+}
+
+/// Chooses a free address on the project's managed network: the requested one if it is free and in the range, else
+/// the first free one from a random start. Without a managed network, or without a free address, there is none.
+pub fn address_choose(
+    tx: &mut Tx<'_>,
+    row: &mut Row<Container>,
+    requested: Option<&str>,
+    random: &Random,
+) -> Result<(), Error> {
+    let Some(project) = row.meta.account_id else { return Ok(()) };
+    let query = Query::new().eq("accountId", project).eq("kind", "hostOnlyNetwork");
+    let Some(network) = tx.first::<Network>(&Scope::Everything, &query)? else { return Ok(()) };
+    let Some(range) = network.subnet.as_deref().and_then(Range::of) else { return Ok(()) };
+    let requested = requested.and_then(|text| text.parse::<Ipv4Addr>().ok()).and_then(|address| range.offset(address));
+    let start = random.below(u64::from(range.len()));
+    let probes =
+        (0..u64::from(range.len())).map(|step| u32::try_from((start + step) % u64::from(range.len())).unwrap_or(0));
+    for offset in requested.into_iter().chain(probes) {
+        let address = range.at(offset).to_string();
+        if tx.claim_holder("address", project, &address)?.is_none() {
+            row.mac_address = Some(mac_of(range.at(offset)));
+            row.primary_ip_address = Some(address);
+            return Ok(());
+        }
+    }
+    tracing::warn!(project, "no address is left in {}", network.subnet.as_deref().unwrap_or_default());
+    row.primary_ip_address = None;
+    Ok(())
+}
+
+/// Claims the chosen address for the inserted container, and makes its row.
+pub fn address_insert(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<(), Error> {
+    let (Some(project), Some(address)) = (row.meta.account_id, &row.primary_ip_address) else { return Ok(()) };
+    tx.claim(&claims::address(project, address, row.meta.id))?;
+    let query = Query::new().eq("accountId", project).eq("kind", "hostOnlyNetwork");
+    let network = tx.first::<Network>(&Scope::Everything, &query)?;
+    let data = IpAddress {
+        address: Some(address.clone()),
+        network_id: network.map(|row| row.id()),
+        instance_id: Some(row.id().cast()),
+        role: Some("primary".to_owned()),
+        ..IpAddress::default()
+    };
+    let mut address = Row::new(row.meta.account_id, ACTIVE, data);
+    address.meta.kind = "docker".to_owned();
+    tx.insert(address).map(drop)
+}
+
+/// Locally administered, and unique because the address is.
+fn mac_of(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("02:72:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// The addresses of a subnet that containers can have: from the second to the sixth from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    first: u32,
+    len: u32,
+}
+
+impl Range {
+    /// Of `10.42.0.0/16`; `None` for what is no IPv4 subnet with room.
+    pub fn of(cidr: &str) -> Option<Range> {
+        let (network, size) = cidr.split_once('/')?;
+        let size: u32 = size.parse().ok().filter(|size| (8..=29).contains(size))?;
+        let network = u32::from(network.parse::<Ipv4Addr>().ok()?) & (u32::MAX << (32 - size));
+        let addresses = 1_u32 << (32 - size);
+        Some(Range { first: network + 2, len: addresses.checked_sub(7)? })
+    }
+
+    fn len(self) -> u32 {
+        self.len
+    }
+
+    fn at(self, offset: u32) -> Ipv4Addr {
+        Ipv4Addr::from(self.first + offset)
+    }
+
+    fn offset(self, address: Ipv4Addr) -> Option<u32> {
+        u32::from(address).checked_sub(self.first).filter(|offset| *offset < self.len)
+    }
+
+    /// The first address of the subnet.
+    pub fn gateway(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.first - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_is_that_of_the_original() {
+        let range = Range::of("10.42.0.0/16").expect("a subnet");
+        assert_eq!(range.gateway().to_string(), "10.42.0.1");
+        assert_eq!(range.at(0).to_string(), "10.42.0.2");
+        assert_eq!(range.at(range.len() - 1).to_string(), "10.42.255.250");
+        assert_eq!(range.offset(Ipv4Addr::new(10, 43, 0, 1)), None);
+        assert_eq!(Range::of("10.42.0.0/30"), None);
+        assert_eq!(Range::of("nonsense"), None);
+    }
+}

@@ -1,0 +1,315 @@
+//! Where a container goes: a pure choice over the [`World`].
+//!
+//! A host is a candidate when it is active and its agent is connected; it must meet every [`Constraint`]; of those that do,
+//! the one with the fewest containers wins, then the older one (`scheduling-and-health.md` §§2, 3, 6). A refusal
+//! carries the sentence users read, made of the constraints the best candidate failed, and for operators how many
+//! hosts each constraint excluded. A new rule is one more constraint in [`constraints`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use remuda_model::states::{ACTIVE, UPDATING_ACTIVE};
+use remuda_model::{Container, Host};
+use remuda_schema::Row;
+
+use crate::world::{World, dependencies};
+
+/// One rule a host must meet to get the container.
+pub trait Constraint {
+    /// For operators: `ports`, `volumes`…
+    fn name(&self) -> &'static str;
+    fn allows(&self, world: &World, host: &Row<Host>) -> bool;
+    /// What the host would need, as users read it after `Scheduling failed: `.
+    fn explanation(&self, world: &World) -> String;
+}
+
+/// Why no host took the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: String,
+    /// Hosts excluded, by constraint.
+    pub excluded: BTreeMap<&'static str, usize>,
+    pub n_candidates: usize,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scheduling failed: {}", self.reason)
+    }
+}
+
+/// The answer of the scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    On(i64),
+    /// A container it depends on has no host yet: ask again when it has.
+    Later(String),
+    Refused(Refusal),
+}
+
+/// Chooses a host.
+pub fn place(world: &World, container: &Row<Container>) -> Placement {
+    for id in dependencies(container) {
+        let Some(other) = world.containers.get(&id).filter(|row| row.meta.is_live()) else {
+            let reason = format!("container {} that it depends on is removed", public(id));
+            return Placement::Refused(Refusal { reason, excluded: BTreeMap::new(), n_candidates: 0 });
+        };
+        if other.host_id.is_none() {
+            return Placement::Later(format!("Dependent instance not allocated yet: {}", other.public_id()));
+        }
+    }
+    let rules = constraints(world, container);
+    let mut excluded: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut first_failures: Option<Vec<String>> = None;
+    let mut n_candidates = 0;
+    for host in world.hosts_by_load().filter(|host| is_candidate(world, host)) {
+        n_candidates += 1;
+        let failed: Vec<&dyn Constraint> =
+            rules.iter().map(AsRef::as_ref).filter(|rule| !rule.allows(world, host)).collect();
+        if failed.is_empty() {
+            return Placement::On(host.meta.id);
+        }
+        for rule in &failed {
+            *excluded.entry(rule.name()).or_default() += 1;
+        }
+        // The best candidate is the one that fails least; the first among equals.
+        if first_failures.as_ref().is_none_or(|best| failed.len() < best.len()) {
+            first_failures = Some(failed.iter().map(|rule| rule.explanation(world)).collect());
+        }
+    }
+    let reason = first_failures.map_or_else(|| "No candidates available".to_owned(), |texts| texts.join(", "));
+    Placement::Refused(Refusal { reason, excluded, n_candidates })
+}
+
+/// Takes new containers: active, its agent connected, and a live storage pool.
+pub fn is_candidate(world: &World, host: &Row<Host>) -> bool {
+    let agent_is_active = match host.agent_id {
+        None => true,
+        Some(_) => world.agent_of(host).is_some_and(|agent| agent.meta.state == ACTIVE),
+    };
+    let pool_is_active = world
+        .each(&world.storage_pools, &world.pools_by_host, host.meta.id)
+        .any(|pool| matches!(pool.meta.state.as_str(), ACTIVE | UPDATING_ACTIVE));
+    matches!(host.meta.state.as_str(), ACTIVE | UPDATING_ACTIVE) && agent_is_active && pool_is_active
+}
+
+/// The rules for that container. With a requested host only the critical ones count.
+fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constraint>> {
+    let mut rules: Vec<Box<dyn Constraint>> = Vec::new();
+    if let Some(host) = container.requested_host_id {
+        rules.push(Box::new(OneOf { name: "requestedHost", hosts: vec![host.number()] }));
+    }
+    if let Some(hosts) = volume_hosts(world, container) {
+        rules.push(Box::new(OneOf { name: "volumes", hosts }));
+    }
+    if container.network_mode.as_deref() == Some("managed") {
+        rules.push(Box::new(ManagedNetwork));
+    }
+    if container.requested_host_id.is_some() {
+        return rules;
+    }
+    let ports: Vec<PortNeed> = world.ports_of(container.meta.id).filter_map(|row| PortNeed::of(&row.data)).collect();
+    if !ports.is_empty() && publishes(container) {
+        rules.push(Box::new(Ports { container: container.meta.id, ports }));
+    }
+    for id in dependencies(container) {
+        let host = world.containers.get(&id).and_then(|row| row.host_id);
+        rules.push(Box::new(OneOf { name: "collocation", hosts: host.iter().map(|id| id.number()).collect() }));
+    }
+    rules
+}
+
+/// Whether the network mode can publish ports.
+pub fn publishes(container: &Container) -> bool {
+    matches!(container.network_mode.as_deref(), Some("managed" | "bridge") | None)
+}
+
+fn public(container: i64) -> String {
+    remuda_schema::id::encode("instance", container)
+}
+
+/// Hosts that the container's existing local volumes lie on; `None` when none of them says.
+fn volume_hosts(world: &World, container: &Row<Container>) -> Option<Vec<i64>> {
+    let ids = container.data_volume_mounts.iter().flatten().map(|(_, id)| id.number());
+    let hosts: Vec<i64> = ids.filter_map(|id| world.volumes.get(&id)?.host_id).map(|id| id.number()).collect();
+    match hosts.split_first() {
+        None => None,
+        Some((first, rest)) if rest.iter().all(|host| host == first) => Some(vec![*first]),
+        // Local volumes of different hosts can never be together.
+        Some(_) => Some(Vec::new()),
+    }
+}
+
+struct OneOf {
+    name: &'static str,
+    hosts: Vec<i64>,
+}
+
+impl Constraint for OneOf {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn allows(&self, _: &World, host: &Row<Host>) -> bool {
+        self.hosts.contains(&host.meta.id)
+    }
+    fn explanation(&self, _: &World) -> String {
+        let ids: Vec<String> = self.hosts.iter().map(|id| remuda_schema::id::encode("host", *id)).collect();
+        format!("valid host(s) [{}]", ids.join(", "))
+    }
+}
+
+struct ManagedNetwork;
+
+impl Constraint for ManagedNetwork {
+    fn name(&self) -> &'static str {
+        "network"
+    }
+    fn allows(&self, _: &World, host: &Row<Host>) -> bool {
+        host.subnet_problem.is_none()
+    }
+    fn explanation(&self, world: &World) -> String {
+        let problem = world.hosts.values().find_map(|host| host.subnet_problem.clone());
+        format!("host needs a working managed network ({})", problem.unwrap_or_default())
+    }
+}
+
+/// One published port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortNeed {
+    pub bind_address: String,
+    pub public_port: i64,
+    pub protocol: String,
+}
+
+impl PortNeed {
+    pub fn of(port: &remuda_model::Port) -> Option<PortNeed> {
+        Some(PortNeed {
+            bind_address: port.bind_address.clone().unwrap_or_default(),
+            public_port: port.public_port?,
+            protocol: port.protocol.clone().unwrap_or_else(|| "tcp".to_owned()),
+        })
+    }
+
+    /// Same number and protocol on an address in common; no address means every address.
+    pub fn conflicts_with(&self, other: &PortNeed) -> bool {
+        let everywhere = |address: &str| matches!(address, "" | "0.0.0.0" | "::");
+        self.public_port == other.public_port
+            && self.protocol == other.protocol
+            && (self.bind_address == other.bind_address
+                || everywhere(&self.bind_address)
+                || everywhere(&other.bind_address))
+    }
+}
+
+struct Ports {
+    container: i64,
+    ports: Vec<PortNeed>,
+}
+
+impl Constraint for Ports {
+    fn name(&self) -> &'static str {
+        "ports"
+    }
+    fn allows(&self, world: &World, host: &Row<Host>) -> bool {
+        self.ports.iter().all(|need| {
+            let mut held = world.held_ports(host.meta.id, need.public_port);
+            held.all(|port| {
+                port.instance_id.is_some_and(|id| id.number() == self.container)
+                    || PortNeed::of(&port.data).is_none_or(|other| !need.conflicts_with(&other))
+            })
+        })
+    }
+    fn explanation(&self, _: &World) -> String {
+        let ports: Vec<String> =
+            self.ports.iter().map(|need| format!("{}/{}", need.public_port, need.protocol)).collect();
+        format!("host needs ports {} available", ports.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    fn check(container: Row<Container>, world: &World, expected: &str) {
+        let told = match place(world, &container) {
+            Placement::On(id) => format!("on {id}"),
+            Placement::Later(why) => format!("later: {why}"),
+            Placement::Refused(refusal) => refusal.to_string(),
+        };
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_emptiest_host_wins_then_the_older() {
+        let mut w = world().host("a").host("b");
+        let (a, b) = (w.host_id("a"), w.host_id("b"));
+        let first = w.draft_container("x");
+        check(first, &w.world, &format!("on {a}"));
+        w = w.running("x", "a");
+        let next = w.draft_container("y");
+        check(next, &w.world, &format!("on {b}"));
+    }
+
+    #[test]
+    fn ports_conflict_by_address_and_protocol() {
+        let cases = [
+            ("8080:80", "8080:80", false),
+            ("8080:80", "8080:80/udp", true),
+            ("8080:80", "8081:80", true),
+            ("127.0.0.1:8080:80", "8080:80", false),
+            ("0.0.0.0:8080:80", "127.0.0.1:8080:80", false),
+            ("127.0.0.1:8080:80", "127.0.0.2:8080:80", true),
+        ];
+        for (held, wanted, fits) in cases {
+            let mut w = world().host("a").running_with_port("x", "a", held);
+            let a = w.host_id("a");
+            let container = w.draft_container_with_port("y", wanted);
+            let proto = if wanted.ends_with("udp") { "udp" } else { "tcp" };
+            let expected = if fits {
+                format!("on {a}")
+            } else {
+                format!("Scheduling failed: host needs ports 8080/{proto} available")
+            };
+            check(container, &w.world, &expected);
+        }
+    }
+
+    #[test]
+    fn nobody_is_a_reason() {
+        let mut w = world();
+        let container = w.draft_container("x");
+        check(container, &w.world, "Scheduling failed: No candidates available");
+        let mut w = world().host("a").host_state("a", "inactive");
+        let container = w.draft_container("x");
+        check(container, &w.world, "Scheduling failed: No candidates available");
+        let mut w = world().host("a").agent_state("a", "reconnecting");
+        let container = w.draft_container("x");
+        check(container, &w.world, "Scheduling failed: No candidates available");
+    }
+
+    #[test]
+    fn a_requested_host_is_the_only_one() {
+        let mut w = world().host("a").host("b").host_state("b", "inactive");
+        let b = w.host_id("b");
+        let mut container = w.draft_container("x");
+        container.requested_host_id = Some(remuda_schema::Id::new(b));
+        let expected = format!("Scheduling failed: valid host(s) [1h{b}]");
+        check(container, &w.world, &expected);
+    }
+
+    #[test]
+    fn shared_networks_and_volumes_keep_together() {
+        let mut w = world().host("a").host("b").running("x", "b");
+        let (b, x) = (w.host_id("b"), w.container_id("x"));
+        let mut container = w.draft_container("y");
+        container.network_container_id = Some(remuda_schema::Id::new(x));
+        check(container.clone(), &w.world, &format!("on {b}"));
+        container.network_container_id = None;
+        container.data_volumes_from = Some(vec![remuda_schema::Id::new(x)]);
+        check(container.clone(), &w.world, &format!("on {b}"));
+        let unplaced = w.add_draft("z");
+        container.data_volumes_from = Some(vec![remuda_schema::Id::new(unplaced)]);
+        check(container, &w.world, &format!("later: Dependent instance not allocated yet: 1i{unplaced}"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Settings in effect: stored values over the defaults. A snapshot; a change of a setting makes a new one.
+
+use std::collections::BTreeMap;
+
+/// Default values of the settings the orchestrator reads, by name. The delays are shorter than the original's where
+/// no client can tell the difference; tests set them to next to nothing.
+pub const DEFAULTS: &[(&str, &str)] = &[
+    // How long a removed row can be restored.
+    ("object.remove.time.delay.seconds", "60"),
+    // How long lists go on showing a removed row.
+    ("api.show.removed.for.seconds", "300"),
+    // Age at which a service's container in `error` is replaced, at the first try; doubles up to a minute.
+    ("remove.resources.after.seconds", "5"),
+    // Purged rows are deleted after a week.
+    ("main_tables.purge.after.seconds", "604800"),
+    // Network of new projects.
+    ("docker.network.subnet.cidr", "10.42.0.0/16"),
+    // Containers started by plain docker appear in the API.
+    ("manage.nonrancher.containers", "true"),
+    // A host whose agent is silent that long gets no new containers.
+    ("agent.reconnecting.after.seconds", "10"),
+    // A host whose agent is silent that long counts as disconnected.
+    ("agent.disconnected.after.seconds", "180"),
+    // A start that the host does not report within that time has failed; progress of a pull extends it.
+    ("container.start.deadline.seconds", "600"),
+    // Time a host may take beyond the container's own stop timeout.
+    ("container.stop.margin.seconds", "30"),
+    // Any other process is looked at again after that time.
+    ("process.deadline.seconds", "60"),
+    // Every key is planned again at least that often.
+    ("reconcile.full.pass.seconds", "60"),
+];
+
+/// Values by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    stored: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Defaults, and what is stored.
+    pub fn new(stored: BTreeMap<String, String>) -> Settings {
+        Settings { stored }
+    }
+
+    /// The value in effect; `None` for an unknown name that is not stored.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let default = || DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        self.stored.get(name).map(String::as_str).or_else(default)
+    }
+
+    /// The same settings with one value changed.
+    pub fn with(mut self, name: &str, value: Option<String>) -> Settings {
+        match value {
+            Some(value) => drop(self.stored.insert(name.to_owned(), value)),
+            None => drop(self.stored.remove(name)),
+        }
+        self
+    }
+
+    /// Milliseconds of a setting in seconds (fractions allowed). A stored value that is no number counts as absent.
+    fn ms(&self, name: &str) -> i64 {
+        let parse =
+            |text: &str| text.trim().parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+        let stored = self.stored.get(name).and_then(|text| parse(text));
+        let seconds = stored.or_else(|| Settings::default_of(name).and_then(parse)).unwrap_or(0.0);
+        (seconds * 1000.0).min(9.0e15) as i64
+    }
+
+    fn default_of(name: &str) -> Option<&'static str> {
+        DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    }
+
+    pub fn remove_delay_ms(&self) -> i64 {
+        self.ms("object.remove.time.delay.seconds")
+    }
+    pub fn error_replace_after_ms(&self) -> i64 {
+        self.ms("remove.resources.after.seconds")
+    }
+    pub fn trim_after_ms(&self) -> i64 {
+        self.ms("main_tables.purge.after.seconds")
+    }
+    pub fn reconnecting_after_ms(&self) -> i64 {
+        self.ms("agent.reconnecting.after.seconds")
+    }
+    pub fn disconnected_after_ms(&self) -> i64 {
+        self.ms("agent.disconnected.after.seconds")
+    }
+    pub fn container_start_deadline_ms(&self) -> i64 {
+        self.ms("container.start.deadline.seconds")
+    }
+    pub fn container_stop_margin_ms(&self) -> i64 {
+        self.ms("container.stop.margin.seconds")
+    }
+    pub fn process_deadline_ms(&self) -> i64 {
+        self.ms("process.deadline.seconds")
+    }
+    pub fn full_pass_ms(&self) -> i64 {
+        self.ms("reconcile.full.pass.seconds").max(1000)
+    }
+    pub fn manages_native_containers(&self) -> bool {
+        self.flag("manage.nonrancher.containers")
+    }
+    pub fn network_cidr(&self) -> &str {
+        self.get("docker.network.subnet.cidr").unwrap_or("10.42.0.0/16")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_values_win_unless_they_are_nonsense() {
+        let settings = Settings::default().with("object.remove.time.delay.seconds", Some("0.5".into()));
+        assert_eq!(settings.remove_delay_ms(), 500);
+        let settings = settings.with("object.remove.time.delay.seconds", Some("soon".into()));
+        assert_eq!(settings.remove_delay_ms(), 60_000);
+        assert!(settings.manages_native_containers());
+        assert_eq!(settings.get("no.such.setting"), None);
+    }
+}

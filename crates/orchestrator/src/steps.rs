@@ -1,0 +1,125 @@
+//! What a plan decided, written. All steps of a transaction or none: a row that changed since, or a claim somebody
+//! else has, fails the whole, and its keys are planned again.
+
+use remuda_model::states::{PURGED, REMOVED};
+use remuda_model::{Account, Agent, AgentApiKey, AuditLog, Container, Register};
+use remuda_runtime::Random;
+use remuda_schema::{Id, Resource, Row, Time};
+use remuda_store::{Error, Query, Scope, Tx};
+
+use crate::plan::Step;
+use crate::record::Record;
+use crate::rows;
+
+/// Writes the steps.
+pub fn apply(tx: &mut Tx<'_>, steps: &[Step], now: Time, random: &Random) -> Result<(), Error> {
+    for step in steps {
+        match step {
+            Step::Write(record) => record.update(tx)?,
+            Step::Insert(record) => record.insert(tx)?,
+            Step::ContainerCreate(new) => {
+                let row = rows::container_insert(tx, (**new).clone(), random)?;
+                if let Some(service) = row.service_id {
+                    let id = remuda_schema::id::encode(remuda_model::Service::TABLE, service.number());
+                    let why = format!("Extra service instance is created by service.reconcile. Service id: {id}");
+                    audit(tx, row.meta.account_id, "instance.create", "instance", row.meta.id, &why)?;
+                }
+            }
+            Step::ContainerAddress { row, requested } => {
+                let mut row: Row<Container> = (**row).clone();
+                rows::address_choose(tx, &mut row, requested.as_deref(), random)?;
+                tx.update(&mut row)?;
+                rows::address_insert(tx, &row)?;
+            }
+            Step::AgentRemove(id) => agent_remove(tx, *id, now)?,
+            Step::Claim(claim) => tx.claim(claim)?,
+            Step::Release(claim) => drop(tx.release(claim)?),
+            Step::ReleaseAll(holder) => drop(tx.release_all(holder)?),
+            Step::Audit(line) => {
+                let owner = tx
+                    .get::<Container>(&Scope::Everything, Id::new(line.resource_id))?
+                    .and_then(|row| row.meta.account_id);
+                audit(tx, owner, &line.event_type, &line.resource_type, line.resource_id, &line.description)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A line in the audit log about what the platform did by itself.
+fn audit(
+    tx: &mut Tx<'_>,
+    owner: Option<i64>,
+    event_type: &str,
+    resource_type: &str,
+    resource_id: i64,
+    description: &str,
+) -> Result<(), Error> {
+    let data = AuditLog {
+        event_type: Some(event_type.to_owned()),
+        resource_type: Some(resource_type.to_owned()),
+        resource_id: Some(resource_id),
+        ..AuditLog::default()
+    };
+    let mut row = Row::new(owner, "", data);
+    row.meta.description = Some(description.to_owned());
+    tx.insert(row).map(drop)
+}
+
+/// The agent of a host that is gone: its account, key and registration go with it, so that the same machine can
+/// register again.
+fn agent_remove(tx: &mut Tx<'_>, id: i64, now: Time) -> Result<(), Error> {
+    let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(id))? else { return Ok(()) };
+    end(&mut agent, REMOVED, now);
+    tx.update(&mut agent)?;
+    for mut register in tx.list::<Register>(&Scope::Everything, &Query::new().eq("agentId", id))? {
+        end(&mut register, PURGED, now);
+        tx.update(&mut register)?;
+    }
+    let Some(account) = agent.meta.account_id else { return Ok(()) };
+    for mut key in tx.list::<AgentApiKey>(&Scope::Everything, &Query::new().eq("accountId", account))? {
+        end(&mut key, PURGED, now);
+        tx.update(&mut key)?;
+    }
+    if let Some(mut account) = tx.get::<Account>(&Scope::Everything, Id::new(account))?
+        && matches!(account.meta.kind.as_str(), "agent" | "registeredAgent")
+    {
+        end(&mut account, PURGED, now);
+        tx.update(&mut account)?;
+    }
+    Ok(())
+}
+
+fn end<T>(row: &mut Row<T>, state: &str, now: Time) {
+    row.meta.enter(state);
+    row.meta.removed = row.meta.removed.or(Some(now));
+    row.meta.remove_time = row.meta.remove_time.or(Some(now));
+}
+
+impl Record {
+    /// Inserts the row.
+    pub fn insert(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        self.with(tx, |tx, row| row.insert(tx))
+    }
+
+    /// Writes the row back, if it is still at its revision.
+    pub fn update(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        self.with(tx, |tx, row| row.update(tx))
+    }
+}
+
+/// A row that can be written without knowing its type.
+pub trait Stored {
+    fn insert(&self, tx: &mut Tx<'_>) -> Result<(), Error>;
+    fn update(&self, tx: &mut Tx<'_>) -> Result<(), Error>;
+}
+
+impl<T: Resource> Stored for Row<T> {
+    fn insert(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        tx.insert(self.clone()).map(drop)
+    }
+
+    fn update(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        tx.update(&mut self.clone())
+    }
+}

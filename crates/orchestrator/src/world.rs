@@ -1,0 +1,453 @@
+//! The projection of one project that plans read: its rows by number, and the relations between them as indexes.
+//! Kept by the change feed, one row at a time; no operation walks the whole project.
+//!
+//! Rows that have ended (purged, or removed where there is no purge) or are deleted leave the World. A row that a plan has just decided on is put in at once
+//! ([`World::put`] again), so that the next decision of the same round sees it; the feed brings the stored one later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use remuda_model::states::{PURGED, REMOVED, RESTARTING, RUNNING, STARTING, STOPPING};
+use remuda_model::{
+    Agent, Container, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network, PhysicalHost, Port,
+    Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack, StoragePool, Volume,
+};
+use remuda_schema::{Row, Time};
+
+use crate::record::Record;
+
+/// Rows of one type by number.
+pub type Rows<T> = BTreeMap<i64, Arc<Row<T>>>;
+
+/// A one-to-many relation: key to the numbers of the rows that have it.
+#[derive(Clone, Debug)]
+pub struct Index<K = i64>(BTreeMap<K, BTreeSet<i64>>);
+
+impl<K> Default for Index<K> {
+    fn default() -> Index<K> {
+        Index(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Index<K> {
+    /// Numbers under that key, ascending.
+    pub fn get<'a>(&'a self, key: &K) -> impl DoubleEndedIterator<Item = i64> + use<'a, K> {
+        self.0.get(key).into_iter().flatten().copied()
+    }
+
+    pub fn is_empty(&self, key: &K) -> bool {
+        !self.0.contains_key(key)
+    }
+
+    pub fn count(&self, key: &K) -> usize {
+        self.0.get(key).map_or(0, BTreeSet::len)
+    }
+
+    fn replace(&mut self, old: Option<K>, new: Option<K>, id: i64) {
+        if old == new {
+            return;
+        }
+        if let Some(key) = old
+            && let Some(set) = self.0.get_mut(&key)
+        {
+            set.remove(&id);
+            if set.is_empty() {
+                self.0.remove(&key);
+            }
+        }
+        if let Some(key) = new {
+            self.0.entry(key).or_default().insert(id);
+        }
+    }
+}
+
+/// One project as plans see it.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Row number of the project.
+    pub project_id: i64,
+    /// Every change up to this revision is in.
+    pub revision: i64,
+    pub project: Option<Arc<Row<Project>>>,
+    pub agents: Rows<Agent>,
+    pub hosts: Rows<Host>,
+    pub physical_hosts: Rows<PhysicalHost>,
+    pub storage_pools: Rows<StoragePool>,
+    pub stacks: Rows<Stack>,
+    pub services: Rows<Service>,
+    pub containers: Rows<Container>,
+    pub expose_maps: Rows<ServiceExposeMap>,
+    pub consume_maps: Rows<ServiceConsumeMap>,
+    pub ports: Rows<Port>,
+    pub volumes: Rows<Volume>,
+    pub mounts: Rows<Mount>,
+    pub images: Rows<Image>,
+    pub links: Rows<InstanceLink>,
+    pub networks: Rows<Network>,
+    pub addresses: Rows<IpAddress>,
+    pub labels: Rows<Label>,
+    pub credentials: Rows<Credential>,
+    pub members: Rows<ProjectMember>,
+
+    /// When a host last told of progress of a container (samples: not stored).
+    pub progress_at: BTreeMap<i64, Time>,
+
+    pub hosts_by_agent: Index,
+    pub containers_by_host: Index,
+    pub containers_by_service: Index,
+    /// Containers that join the network of the key, or mount its volumes.
+    pub containers_by_dependency: Index,
+    pub services_by_stack: Index,
+    pub expose_maps_by_service: Index,
+    pub expose_maps_by_container: Index,
+    pub consume_maps_by_service: Index,
+    pub consume_maps_by_consumed: Index,
+    pub ports_by_container: Index,
+    pub mounts_by_container: Index,
+    pub mounts_by_volume: Index,
+    pub links_by_container: Index,
+    pub links_by_target: Index,
+    pub addresses_by_container: Index,
+    pub addresses_by_host: Index,
+    pub labels_by_container: Index,
+    pub labels_by_host: Index,
+    /// Root volumes.
+    pub volumes_by_container: Index,
+    pub volumes_by_host: Index,
+    pub volumes_by_name: Index<String>,
+    pub pools_by_host: Index,
+    container_by_uuid: BTreeMap<String, i64>,
+    container_by_docker_id: BTreeMap<String, i64>,
+    /// Port rows by host and public port, of containers in any state.
+    published: Index<(i64, i64)>,
+    /// How many containers that are not removed each host has.
+    load: BTreeMap<i64, usize>,
+    /// The same as an order: fewest containers first, then the older host.
+    by_load: BTreeSet<(usize, i64)>,
+}
+
+/// Takes a row into its map and gives back the one it replaces; one that has ended is only taken out.
+fn swap<T>(rows: &mut Rows<T>, row: &Arc<Row<T>>, ended: bool) -> (Option<Arc<Row<T>>>, Option<Arc<Row<T>>>) {
+    let id = row.meta.id;
+    if ended {
+        return (rows.remove(&id), None);
+    }
+    (rows.insert(id, Arc::clone(row)), Some(Arc::clone(row)))
+}
+
+macro_rules! reindex {
+    ($world:ident, $id:expr, $old:ident, $new:ident, $($index:ident = |$row:ident| $key:expr),* $(,)?) => {
+        $($world.$index.replace(
+            $old.as_deref().and_then(|$row| $key),
+            $new.as_deref().and_then(|$row| $key),
+            $id,
+        );)*
+    };
+}
+
+impl World {
+    pub fn new(project_id: i64) -> World {
+        World { project_id, ..World::default() }
+    }
+
+    /// Takes one row over: new, changed, or gone when it is purged.
+    pub fn put(&mut self, record: &Record) {
+        let id = record.meta().id;
+        let ended = record.has_ended();
+        match record {
+            Record::Project(row) => self.project = (!ended).then(|| Arc::clone(row)),
+            Record::Agent(row) => drop(swap(&mut self.agents, row, ended)),
+            Record::Network(row) => drop(swap(&mut self.networks, row, ended)),
+            Record::Image(row) => drop(swap(&mut self.images, row, ended)),
+            Record::Credential(row) => drop(swap(&mut self.credentials, row, ended)),
+            Record::ProjectMember(row) => drop(swap(&mut self.members, row, ended)),
+            Record::Account(_) | Record::ContainerEvent(_) | Record::Register(_) => {}
+            Record::Stack(row) => drop(swap(&mut self.stacks, row, ended)),
+            Record::PhysicalHost(row) => drop(swap(&mut self.physical_hosts, row, ended)),
+            Record::StoragePool(row) => {
+                let (old, new) = swap(&mut self.storage_pools, row, ended);
+                reindex!(self, id, old, new, pools_by_host = |row| row.host_id.map(|id| id.number()));
+            }
+            Record::Host(row) => {
+                let (old, new) = swap(&mut self.hosts, row, ended);
+                reindex!(self, id, old, new, hosts_by_agent = |row| row.agent_id.map(|id| id.number()));
+                let load = self.load.get(&id).copied().unwrap_or(0);
+                if new.is_some() {
+                    self.by_load.insert((load, id));
+                } else {
+                    self.by_load.remove(&(load, id));
+                }
+            }
+            Record::Service(row) => {
+                let (old, new) = swap(&mut self.services, row, ended);
+                reindex!(self, id, old, new, services_by_stack = |row| row.environment_id.map(|id| id.number()));
+            }
+            Record::Container(row) => {
+                let (old, new) = swap(&mut self.containers, row, ended);
+                self.container_changed(id, old.as_deref(), new.as_deref());
+            }
+            Record::ServiceExposeMap(row) => {
+                let (old, new) = swap(&mut self.expose_maps, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    expose_maps_by_service = |row| row.service_id.map(|id| id.number()),
+                    expose_maps_by_container = |row| row.instance_id.map(|id| id.number()),
+                );
+            }
+            Record::ServiceConsumeMap(row) => {
+                let (old, new) = swap(&mut self.consume_maps, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    consume_maps_by_service = |row| row.service_id.map(|id| id.number()),
+                    consume_maps_by_consumed = |row| row.consumed_service_id.map(|id| id.number()),
+                );
+            }
+            Record::Port(row) => {
+                let (old, new) = swap(&mut self.ports, row, ended);
+                reindex!(self, id, old, new, ports_by_container = |row| row.instance_id.map(|id| id.number()));
+                let before = old.as_deref().and_then(|row| self.published_key(row));
+                let after = new.as_deref().and_then(|row| self.published_key(row));
+                self.published.replace(before, after, id);
+            }
+            Record::Volume(row) => {
+                let (old, new) = swap(&mut self.volumes, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    volumes_by_container = |row| row.instance_id.map(|id| id.number()),
+                    volumes_by_host = |row| row.host_id.map(|id| id.number()),
+                    volumes_by_name = |row| row.meta.name.clone(),
+                );
+            }
+            Record::Mount(row) => {
+                let (old, new) = swap(&mut self.mounts, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    mounts_by_container = |row| row.instance_id.map(|id| id.number()),
+                    mounts_by_volume = |row| row.volume_id.map(|id| id.number()),
+                );
+            }
+            Record::InstanceLink(row) => {
+                let (old, new) = swap(&mut self.links, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    links_by_container = |row| row.instance_id.map(|id| id.number()),
+                    links_by_target = |row| row.target_instance_id.map(|id| id.number()),
+                );
+            }
+            Record::IpAddress(row) => {
+                let (old, new) = swap(&mut self.addresses, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    addresses_by_container = |row| row.instance_id.map(|id| id.number()),
+                    addresses_by_host = |row| row.host_id.map(|id| id.number()),
+                );
+            }
+            Record::Label(row) => {
+                let (old, new) = swap(&mut self.labels, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    labels_by_container = |row| row.instance_id.map(|id| id.number()),
+                    labels_by_host = |row| row.host_id.map(|id| id.number()),
+                );
+            }
+        }
+    }
+
+    /// The row is deleted from the store.
+    pub fn forget(&mut self, table: &str, id: i64) {
+        let Some(mut record) = self.record(table, id) else { return };
+        record.meta_mut().state = PURGED.to_owned();
+        self.put(&record);
+    }
+
+    /// The row as it is here.
+    pub fn record(&self, table: &str, id: i64) -> Option<Record> {
+        fn find<T>(rows: &Rows<T>, id: i64) -> Option<Record>
+        where
+            Record: From<Arc<Row<T>>>,
+        {
+            rows.get(&id).map(|row| Record::from(Arc::clone(row)))
+        }
+        match table {
+            "account" => self.project.as_ref().filter(|row| row.meta.id == id).map(|row| Record::from(Arc::clone(row))),
+            "agent" => find(&self.agents, id),
+            "host" => find(&self.hosts, id),
+            "physicalHost" => find(&self.physical_hosts, id),
+            "storagePool" => find(&self.storage_pools, id),
+            "environment" => find(&self.stacks, id),
+            "service" => find(&self.services, id),
+            "instance" => find(&self.containers, id),
+            "serviceExposeMap" => find(&self.expose_maps, id),
+            "serviceConsumeMap" => find(&self.consume_maps, id),
+            "port" => find(&self.ports, id),
+            "volume" => find(&self.volumes, id),
+            "mount" => find(&self.mounts, id),
+            "image" => find(&self.images, id),
+            "instanceLink" => find(&self.links, id),
+            "network" => find(&self.networks, id),
+            "ipAddress" => find(&self.addresses, id),
+            "label" => find(&self.labels, id),
+            "credential" => find(&self.credentials, id),
+            "projectMember" => find(&self.members, id),
+            _ => None,
+        }
+    }
+
+    fn container_changed(&mut self, id: i64, old: Option<&Row<Container>>, new: Option<&Row<Container>>) {
+        let host = |row: &Row<Container>| row.host_id.map(|id| id.number());
+        let service = |row: &Row<Container>| row.service_id.map(|id| id.number());
+        self.containers_by_service.replace(old.and_then(service), new.and_then(service), id);
+        for (row, present) in [(old, false), (new, true)] {
+            for on in row.into_iter().flat_map(dependencies) {
+                let (before, after) = if present { (None, Some(on)) } else { (Some(on), None) };
+                self.containers_by_dependency.replace(before, after, id);
+            }
+        }
+        let (before, after) = (old.and_then(host), new.and_then(host));
+        if before != after {
+            self.containers_by_host.replace(before, after, id);
+            let ports: Vec<i64> = self.ports_by_container.get(&id).collect();
+            for port_id in ports {
+                let Some(public) = self.ports.get(&port_id).and_then(|row| row.public_port) else { continue };
+                self.published.replace(before.map(|host| (host, public)), after.map(|host| (host, public)), port_id);
+            }
+        }
+        let counted = |row: Option<&Row<Container>>| row.filter(|row| row.meta.state != REMOVED).and_then(host);
+        let (before, after) = (counted(old), counted(new));
+        if before != after {
+            self.add_load(before, false);
+            self.add_load(after, true);
+        }
+        let docker_id = |row: Option<&Row<Container>>| row.and_then(|row| row.external_id.clone());
+        replace_unique(
+            &mut self.container_by_uuid,
+            old.map(|row| row.meta.uuid.clone()),
+            new.map(|row| row.meta.uuid.clone()),
+            id,
+        );
+        replace_unique(&mut self.container_by_docker_id, docker_id(old), docker_id(new), id);
+    }
+
+    fn add_load(&mut self, host: Option<i64>, one_more: bool) {
+        let Some(host) = host else { return };
+        let load = self.load.entry(host).or_default();
+        let known = self.by_load.remove(&(*load, host));
+        *load = if one_more { *load + 1 } else { load.saturating_sub(1) };
+        if known {
+            self.by_load.insert((*load, host));
+        }
+    }
+
+    fn published_key(&self, port: &Row<Port>) -> Option<(i64, i64)> {
+        let container = self.containers.get(&port.instance_id?.number())?;
+        Some((container.host_id?.number(), port.public_port?))
+    }
+
+    /// Hosts, fewest containers first, then the older one.
+    pub fn hosts_by_load(&self) -> impl DoubleEndedIterator<Item = &Arc<Row<Host>>> {
+        self.by_load.iter().filter_map(|(_, id)| self.hosts.get(id))
+    }
+
+    /// Ports of that number on that host whose container holds them: it runs, starts or has not stopped yet.
+    pub fn held_ports(&self, host: i64, public_port: i64) -> impl Iterator<Item = &Arc<Row<Port>>> {
+        self.published.get(&(host, public_port)).filter_map(|id| self.ports.get(&id)).filter(|port| {
+            let container = port.instance_id.and_then(|id| self.containers.get(&id.number()));
+            container.is_some_and(|row| matches!(row.meta.state.as_str(), STARTING | RESTARTING | RUNNING | STOPPING))
+        })
+    }
+
+    pub fn container_by_uuid(&self, uuid: &str) -> Option<&Arc<Row<Container>>> {
+        self.containers.get(self.container_by_uuid.get(uuid)?)
+    }
+
+    pub fn container_by_docker_id(&self, docker_id: &str) -> Option<&Arc<Row<Container>>> {
+        self.containers.get(self.container_by_docker_id.get(docker_id)?)
+    }
+
+    /// The host's agent.
+    pub fn agent_of(&self, host: &Row<Host>) -> Option<&Arc<Row<Agent>>> {
+        self.agents.get(&host.agent_id?.number())
+    }
+
+    /// Rows of one type that an index names under a key.
+    pub fn each<'a, T>(
+        &self,
+        rows: &'a Rows<T>,
+        index: &'a Index,
+        key: i64,
+    ) -> impl DoubleEndedIterator<Item = &'a Arc<Row<T>>> + use<'a, T> {
+        index.0.get(&key).into_iter().flatten().filter_map(|id| rows.get(id))
+    }
+
+    pub fn ports_of(&self, container: i64) -> impl Iterator<Item = &Arc<Row<Port>>> {
+        self.each(&self.ports, &self.ports_by_container, container)
+    }
+
+    pub fn mounts_of(&self, container: i64) -> impl Iterator<Item = &Arc<Row<Mount>>> {
+        self.each(&self.mounts, &self.mounts_by_container, container)
+    }
+
+    pub fn links_of(&self, container: i64) -> impl Iterator<Item = &Arc<Row<InstanceLink>>> {
+        self.each(&self.links, &self.links_by_container, container)
+    }
+
+    pub fn containers_on(&self, host: i64) -> impl Iterator<Item = &Arc<Row<Container>>> {
+        self.each(&self.containers, &self.containers_by_host, host)
+    }
+
+    /// Containers the service made, by number.
+    pub fn containers_of(&self, service: i64) -> impl DoubleEndedIterator<Item = &Arc<Row<Container>>> {
+        self.each(&self.containers, &self.containers_by_service, service)
+    }
+
+    pub fn services_of(&self, stack: i64) -> impl Iterator<Item = &Arc<Row<Service>>> {
+        self.each(&self.services, &self.services_by_stack, stack)
+    }
+
+    /// The network containers of that mode are on.
+    pub fn network_of_mode(&self, mode: &str) -> Option<&Arc<Row<Network>>> {
+        let kind = crate::rows::network_kind(mode)?;
+        self.networks.values().find(|row| row.meta.kind == kind)
+    }
+}
+
+fn replace_unique(map: &mut BTreeMap<String, i64>, old: Option<String>, new: Option<String>, id: i64) {
+    if old == new {
+        return;
+    }
+    if let Some(key) = old
+        && map.get(&key) == Some(&id)
+    {
+        map.remove(&key);
+    }
+    if let Some(key) = new {
+        map.insert(key, id);
+    }
+}
+
+/// Containers that must be on the same host and run first.
+pub fn dependencies(row: &Row<Container>) -> impl Iterator<Item = i64> + '_ {
+    let network = row.network_container_id.iter().map(|id| id.number());
+    network.chain(row.data_volumes_from.iter().flatten().map(|id| id.number()))
+}
