@@ -52,8 +52,13 @@ impl Host {
     /// descendants end with the testbed even when they detach themselves.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let mut command = Command::new("sh");
-        command.arg(slot::scripts()?.join("enter.sh")).arg(self.netns()).arg(self.daemons_cgroup()).arg(program);
+        command.args(self.enter()?).arg(program);
         Ok(command)
+    }
+
+    /// What `sh` is told in front of a program to run it on this host.
+    pub fn enter(&self) -> Result<[PathBuf; 3]> {
+        Ok([slot::scripts()?.join("enter.sh"), self.netns(), self.daemons_cgroup()])
     }
 
     /// Runs an argument vector on this host to its end and gives its standard output.

@@ -54,7 +54,7 @@ enum What {
         #[arg(last = true, required = true)]
         argv: Vec<String>,
     },
-    /// Own hosts until told otherwise; `up` starts this
+    /// Own hosts until told otherwise, or killed; prints `ready DIRECTORY`, where kept.json tells about them
     #[command(hide = true)]
     Keep {
         #[arg(long)]
@@ -121,7 +121,7 @@ fn up(n_hosts: usize, images: bool) -> Result<()> {
     let said = fs::read_to_string(&log).unwrap_or_default();
     // The keeper still has it open; what it says from now on nobody would look for.
     fs::remove_file(&log).with_context(|| format!("cannot remove {}", log.display()))?;
-    if word.trim() != "ready" {
+    if !word.starts_with("ready ") {
         let status = keeper.wait().context("cannot wait for the keeper")?;
         bail!("the keeper ended ({status}): {}", said.trim());
     }
@@ -137,9 +137,9 @@ fn keep(n_hosts: usize, images: bool) -> Result<()> {
         }
     }
     let listener = UnixListener::bind(bed.dir().join("keeper.sock")).context("cannot listen")?;
-    let state = serde_json::to_vec_pretty(&Kept::of(&bed).to_json()).context("cannot write the state")?;
+    let state = serde_json::to_vec_pretty(&Kept::of(&bed)?.to_json()).context("cannot write the state")?;
     fs::write(bed.dir().join("kept.json"), state).context("cannot write the state")?;
-    writeln!(std::io::stdout(), "ready").context("nobody listens")?;
+    writeln!(std::io::stdout(), "ready {}", bed.dir().display()).context("nobody listens")?;
     loop {
         let (stream, _) = listener.accept().context("cannot accept")?;
         let mut word = String::new();
@@ -167,13 +167,9 @@ fn exec(host: &str, argv: &[String]) -> Result<ExitCode> {
     let Some(host) = bed.0.iter().find(|known| known.name == host) else {
         bail!("no host `{host}`; there are {names}")
     };
-    let error = Command::new("nsenter")
-        .arg(format!("--net=/run/netns/{}", host.netns))
-        .arg("--")
-        .args(argv)
-        .env("DOCKER_HOST", format!("unix://{}", host.docker_socket))
-        .exec();
-    Err(error).context("cannot run nsenter")
+    let mut command = Command::new("sh");
+    command.args(&host.enter).args(argv).env("DOCKER_HOST", format!("unix://{}", host.docker_socket));
+    Err(command.exec()).context("cannot run sh")
 }
 
 /// What `up` made, as written down for later commands.
@@ -184,23 +180,28 @@ struct KeptHost {
     address: String,
     netns: String,
     docker_socket: String,
+    enter: Vec<String>,
 }
 
 impl Kept {
-    fn of(bed: &Testbed) -> Kept {
-        let hosts = bed.hosts().iter().map(|host| KeptHost {
-            name: host.name.clone(),
-            address: host.address.to_string(),
-            netns: host.netns_name.clone(),
-            docker_socket: host.docker_socket().display().to_string(),
+    fn of(bed: &Testbed) -> Result<Kept> {
+        let hosts = bed.hosts().iter().map(|host| {
+            Ok(KeptHost {
+                name: host.name.clone(),
+                address: host.address.to_string(),
+                netns: host.netns_name.clone(),
+                docker_socket: host.docker_socket().display().to_string(),
+                enter: host.enter()?.map(|part| part.display().to_string()).to_vec(),
+            })
         });
-        Kept(hosts.collect())
+        hosts.collect::<Result<_>>().map(Kept)
     }
 
     fn to_json(&self) -> serde_json::Value {
         let hosts = self.0.iter().map(|host| {
             serde_json::json!({
                 "name": host.name, "address": host.address, "netns": host.netns, "dockerSocket": host.docker_socket,
+                "enter": host.enter,
             })
         });
         hosts.collect()
@@ -214,6 +215,12 @@ impl Kept {
                 address: text(host, "address")?,
                 netns: text(host, "netns")?,
                 docker_socket: text(host, "dockerSocket")?,
+                enter: host
+                    .get("enter")?
+                    .as_array()?
+                    .iter()
+                    .filter_map(|part| Some(part.as_str()?.to_string()))
+                    .collect(),
             })
         });
         hosts.collect::<Option<Vec<_>>>().map(Kept)

@@ -66,23 +66,11 @@ fn a_killed_owner_is_cleaned_up_after() {
     let mut owner = owner.args(["keep", "--hosts", "1"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut word = String::new();
     BufReader::new(owner.stdout.take().unwrap()).read_line(&mut word).unwrap();
-    assert_eq!(word, "ready\n");
-    let (slot, dir) = slot_of(owner.id());
+    let dir = Path::new(word.trim().strip_prefix("ready ").unwrap()).to_path_buf();
+    let slot = dir.file_name().unwrap().to_str().unwrap().parse().unwrap();
     owner.kill().unwrap();
     owner.wait().unwrap();
     wait::until_true("the guardian's work", LIMIT, || traces(slot, &dir).is_empty()).unwrap();
-}
-
-/// The slot whose keeper has this process id, found by the lock it holds.
-fn slot_of(pid: u32) -> (u8, std::path::PathBuf) {
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let lock = open
-        .flatten()
-        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
-        .find(|path| path.extension().is_some_and(|extension| extension == "lock"))
-        .unwrap();
-    let number: u8 = lock.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    (number, Path::new("/tmp/remuda-testbed/bed").join(number.to_string()))
 }
 
 /// Everything on this machine that carries a testbed's number.

@@ -4,3 +4,9 @@
 //! [`server`] has the sockets.
 
 pub mod answer;
+
+pub mod packet;
+
+pub mod forward;
+
+pub mod server;

@@ -1,0 +1,147 @@
+"""Stacks and services from creation to removal."""
+
+from conftest import refused, wait_for
+
+
+def instances(service):
+    """The containers that count: what is being removed is on its way out."""
+    return sorted(
+        (found for found in service.instances() if found.state not in ("removing", "removed", "purging", "purged")),
+        key=lambda found: found.name,
+    )
+
+
+def test_a_stack_lives_and_ends(client, name):
+    made = client.create_environment(name=name, description="of a test")
+    assert made.type == "environment"
+    stack = client.wait_success(made)
+    assert (stack.state, stack.healthState) == ("active", "healthy")
+    assert [found.id for found in client.list_environment(name=name, removed_null=True)] == [stack.id]
+    with refused(422, "NotUnique", "name"):
+        client.create_environment(name=name)
+    stack = client.wait_success(client.update(stack, name=name + "-b"))
+    assert stack.name == name + "-b"
+    stack = stack.addoutputs(outputs={"url": "http://x/"})
+    assert stack.outputs.url == "http://x/"
+    stack = client.wait_success(client.delete(stack))
+    assert stack.state == "removed"
+    again = client.wait_success(client.create_environment(name=name + "-b"))
+    client.wait_success(client.delete(again))
+
+
+def test_names_of_stacks_are_checked(client):
+    for bad in ("-x", "x-", "a_b"):
+        with refused(422, "InvalidCharacters", "name"):
+            client.create_environment(name=bad)
+    with refused(422, "MissingRequired", "name"):
+        client.create_environment()
+
+
+def test_a_service_lives_and_ends(client, stack, new_service):
+    service = new_service("web", scale=2)
+    assert (service.state, service.scale, service.environmentId) == ("inactive", 2, stack.id)
+    assert [found.id for found in stack.services()] == [service.id]
+    assert instances(service) == []
+
+    service = client.wait_success(service.activate())
+    assert service.state == "active"
+    running = instances(service)
+    assert [found.name for found in running] == ["%s_web_%s" % (stack.name, n) for n in (1, 2)]
+    assert {found.state for found in running} == {"running"}
+    labels = vars(running[0].labels)
+    assert labels["io.rancher.stack.name"] == stack.name
+    assert labels["io.rancher.stack_service.name"] == stack.name + "/web"
+
+    service = client.wait_success(client.update(service, scale=3))
+    assert service.scale == 3
+    assert len(instances(service)) == 3
+    service = client.wait_success(client.update(service, scale=1))
+    assert [found.name for found in instances(service)] == [stack.name + "_web_1"]
+
+    service = client.wait_success(service.deactivate())
+    assert service.state == "inactive"
+    assert [found.state for found in instances(service)] == ["stopped"]
+    service = client.wait_success(service.activate())
+    assert [(found.id, found.state) for found in instances(service)] == [(running[0].id, "running")]
+
+    service = client.update(service, description="changed", metadata={"k": {"deep": [1, 2]}})
+    service = client.wait_success(service)
+    assert service.metadata.k.deep == [1, 2]
+
+    service = client.wait_success(client.delete(service))
+    assert service.state == "removed"
+    assert client.reload(running[0]).state in ("removed", "purged")
+
+
+def test_what_goes_missing_comes_back(client, new_service):
+    service = client.wait_success(new_service("web", scale=2, startOnCreate=True))
+    service = wait_for("the start", lambda: (s := client.reload(service)).state == "active" and s)
+    one, two = instances(service)
+    client.wait_success(client.delete(one))
+
+    def healed():
+        found = instances(service)
+        names = [instance.name for instance in found]
+        return names == [one.name, two.name] and {instance.state for instance in found} == {"running"} and found
+
+    replacement = wait_for("a replacement", healed)[0]
+    assert replacement.id != one.id
+
+    client.wait_transitioning(two.stop(timeout=0))
+    wait_for("a restart", healed)
+    assert instances(service)[1].id == two.id
+
+
+def test_services_link_to_each_other(client, new_service):
+    store = new_service("store")
+    web = new_service("web")
+    web.setservicelinks(serviceLinks=[{"serviceId": store.id, "name": "db"}])
+    assert [service.id for service in web.consumedservices()] == [store.id]
+    maps = client.list_service_consume_map(serviceId=web.id, removed_null=True)
+    assert [(found.name, found.consumedServiceId) for found in maps] == [("db", store.id)]
+    with refused(422, "NotUnique", "serviceId"):
+        web.addservicelink(serviceLink={"serviceId": store.id})
+    web.removeservicelink(serviceLink={"serviceId": store.id})
+    wait_for("the link to go", lambda: not [
+        found for found in client.list_service_consume_map(serviceId=web.id, removed_null=True)
+        if found.state == "active"
+    ])
+    with refused(422, "InvalidReference", "serviceId"):
+        web.removeservicelink(serviceLink={"serviceId": store.id})
+
+
+def test_a_stack_starts_and_stops_its_services(client, stack, new_service):
+    store, web = new_service("store"), new_service("web")
+    web.setservicelinks(serviceLinks=[{"serviceId": store.id}])
+    stack.activateservices()
+    for service in (store, web):
+        wait_for("%s to be active" % service.name, lambda: client.reload(service).state == "active")
+    stack.deactivateservices()
+    for service in (store, web):
+        wait_for("%s to be inactive" % service.name, lambda: client.reload(service).state == "inactive")
+
+
+def test_a_stack_takes_its_services_along(client, stack, new_service):
+    service = client.wait_success(new_service("web", scale=2).activate())
+    containers = instances(service)
+    gone = client.wait_success(client.delete(stack))
+    assert gone.state == "removed"
+    assert client.reload(service).state == "removed"
+    assert {client.reload(found).state for found in containers} <= {"removed", "purged"}
+
+
+def test_wrong_services_are_refused_with_their_code(client, stack, new_service):
+    new_service("taken")
+    for code, field, fields in [
+        ("MissingRequired", "name", {"launchConfig": {"imageUuid": "sim:x"}}),
+        ("NotUnique", "name", {"name": "Taken", "launchConfig": {"imageUuid": "sim:x"}}),
+        ("InvalidCharacters", "name", {"name": "a--b", "launchConfig": {"imageUuid": "sim:x"}}),
+        ("InvalidReference", "imageUuid", {"name": "x", "launchConfig": {"imageUuid": "docker:a:b:c"}}),
+        ("PortWrongFormat", None, {"name": "x", "launchConfig": {"imageUuid": "sim:x", "ports": ["eighty"]}}),
+    ]:
+        with refused(422, code, field):
+            client.create_service(environmentId=stack.id, **fields)
+    with refused(422, "MissingRequired", "environmentId"):
+        client.create_service(name="x", launchConfig={"imageUuid": "sim:x"})
+    with refused(422, "InvalidReference", "environmentId"):
+        client.create_service(name="x", environmentId="1e999999", launchConfig={"imageUuid": "sim:x"})
