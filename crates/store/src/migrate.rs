@@ -101,3 +101,29 @@ pub(crate) fn run(conn: Conn<'_>, layout: &Layout, seams: &Seams) -> Result<(Ide
     })?;
     Ok(head.unwrap_or((Identity { store_id: String::new(), epoch: 0 }, 0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was released once is never edited: a changed text would not run on databases that have it. Append a line
+    /// here with every migration; never change one.
+    #[test]
+    fn migrations_are_only_appended() {
+        let released = [(1, "fbef0dcad6f07302", "b9ba47a7b260d7a8")];
+        let found: Vec<(i64, String, String)> = MIGRATIONS
+            .iter()
+            .map(|one| {
+                (
+                    one.number,
+                    one.checksum(Dialect::Sqlite)[..16].to_owned(),
+                    one.checksum(Dialect::Postgres)[..16].to_owned(),
+                )
+            })
+            .collect();
+        let found: Vec<(i64, &str, &str)> =
+            found.iter().map(|(number, a, b)| (*number, a.as_str(), b.as_str())).collect();
+        assert_eq!(found, released);
+        assert!(MIGRATIONS.iter().zip(1..).all(|(one, number)| one.number == number));
+    }
+}

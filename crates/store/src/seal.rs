@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use remuda_runtime::Random;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::digest::{Context, SHA256};
@@ -43,7 +43,7 @@ pub enum SealError {
         #[source]
         cause: std::io::Error,
     },
-    #[error("the key file `{path}` does not hold a key of 64 hexadecimal digits")]
+    #[error("the key file `{path}` holds no key; it should be one line of base64 for 32 bytes")]
     NotAKey { path: PathBuf },
     #[error(
         "the key file `{path}` is readable by others; run `chmod 600` on it, and replace the key if others may have read it"
@@ -72,7 +72,7 @@ impl Seal {
             Err(SealError::File { cause, .. }) if cause.kind() == ErrorKind::NotFound => make_key(path, random)?,
             read => read?,
         };
-        let bytes = from_hex(text.trim()).ok_or_else(|| SealError::NotAKey { path: path.to_owned() })?;
+        let bytes = parse(&text).ok_or_else(|| SealError::NotAKey { path: path.to_owned() })?;
         Ok(Seal::new(&bytes, path.to_owned(), random))
     }
 
@@ -163,7 +163,10 @@ fn make_key(path: &Path, random: &Random) -> Result<String, SealError> {
     let failed = |step| move |cause| SealError::File { path: path.to_owned(), step, cause };
     let mut bytes = [0; KEY_LEN];
     random.fill(&mut bytes);
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect();
+    let text = format!("{}\n", BASE64.encode(bytes));
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed("made"))?;
+    }
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}", random.uuid()));
     let draft = PathBuf::from(draft);
@@ -183,15 +186,8 @@ fn make_key(path: &Path, random: &Random) -> Result<String, SealError> {
     }
 }
 
-fn from_hex(text: &str) -> Option<[u8; KEY_LEN]> {
-    if text.len() != 2 * KEY_LEN || !text.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; KEY_LEN];
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(bytes)
+fn parse(text: &str) -> Option<[u8; KEY_LEN]> {
+    BASE64.decode(text.trim()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -233,7 +229,7 @@ mod tests {
         let short = dir.path().join("short");
         std::fs::copy(&path, &short).and_then(|_| std::fs::write(&short, "00\n")).expect("written");
         assert!(matches!(Seal::load(&short, &random), Err(SealError::NotAKey { .. })));
-        let nowhere = dir.path().join("none").join("key");
-        assert!(matches!(Seal::load(&nowhere, &random), Err(SealError::File { step: "made", .. })));
+        let nowhere = short.join("key");
+        assert!(matches!(Seal::load(&nowhere, &random), Err(SealError::File { .. })));
     }
 }

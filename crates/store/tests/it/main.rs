@@ -1,4 +1,7 @@
 //! What the store promises, on every database.
 
+mod exclusive;
+mod feed;
+mod lifetime;
 mod rows;
 mod sample;

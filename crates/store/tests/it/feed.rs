@@ -1,0 +1,218 @@
+//! The change feed: every commit, whole, in order, never late, whatever the writers do.
+
+use remuda_schema::{Id, Row};
+use remuda_store::{Change, Error, Feed, Query, Read, Retention, Scope, Store};
+
+use crate::on_each_store;
+use crate::sample::{Bed, Gadget, Thing, insert, registry, run, thing};
+
+const ALL: Scope = Scope::Everything;
+const WRITERS: usize = 8;
+const WRITES: usize = 25;
+
+fn changes(feed: Feed) -> Vec<Change> {
+    match feed {
+        Feed::Changes(changes) => changes,
+        Feed::TooOld => panic!("the feed should reach back that far"),
+    }
+}
+
+/// Follows the feed to a revision and gives everything it showed.
+async fn follow(store: &Store, upto: i64) -> Vec<Change> {
+    let mut seen: Vec<Change> = Vec::new();
+    let mut wake = store.watch();
+    loop {
+        let after = seen.last().map_or(0, |change| change.revision);
+        let more = changes(store.changes(after, 7).await.expect("the feed is read"));
+        if more.is_empty() {
+            if after >= upto {
+                return seen;
+            }
+            wake.wait_for(|revision| *revision > after).await.expect("the store is open");
+        }
+        seen.extend(more);
+    }
+}
+
+on_each_store! {
+    async fn a_commit_is_recorded_once_per_row(bed: &Bed) {
+        let store = bed.open().await;
+        let def = registry().get("thing").expect("declared");
+        insert(&store, vec![thing(1, "a"), thing(2, "b")]).await;
+        let second = store.write(move |tx| {
+            let mut first: Row<Thing> = tx.require(&ALL, Id::new(1))?;
+            first.data.size = Some(1);
+            tx.update(&mut first)?;
+            first.data.size = Some(2);
+            tx.update(&mut first)?;
+            tx.insert(Row::new(None, "active", Gadget::default()))?;
+            tx.delete_any(def, 2)?;
+            Ok::<_, Error>(())
+        });
+        assert_eq!(second.await.expect("written").revision, 2);
+        let change = |revision, kind: &str, id, account_id| {
+            Change { revision, table: "thing".into(), kind: kind.into(), id, account_id }
+        };
+        let expected = [
+            change(1, "thing", 1, Some(1)),
+            change(1, "thing", 2, Some(2)),
+            change(2, "thing", 1, Some(1)),
+            change(2, "gadget", 3, None),
+            change(2, "thing", 2, Some(2)),
+        ];
+        // A limit never cuts a commit in two.
+        assert_eq!(changes(store.changes(0, 100).await.expect("read")), expected);
+        assert_eq!(changes(store.changes(0, 1).await.expect("read")), expected[..2]);
+        assert_eq!(changes(store.changes(0, 3).await.expect("read")), expected);
+        assert_eq!(changes(store.changes(1, 1).await.expect("read")), expected[2..]);
+        assert_eq!(changes(store.changes(2, 1).await.expect("read")), []);
+        assert_eq!(store.changes(3, 1).await.expect("read"), Feed::TooOld);
+        assert_eq!(*store.watch().borrow(), 2);
+        let rows = store.read(|read: &mut Read| Ok::<_, Error>((read.revision()?, read.list::<Thing>(&ALL, &Query::new())?)));
+        let (revision, rows) = rows.await.expect("read");
+        assert_eq!((revision, rows.iter().map(|row| row.meta.revision).collect::<Vec<_>>()), (2, vec![2, 2]));
+    }
+
+    async fn followers_see_every_commit_of_concurrent_writers_in_order(bed: &Bed) {
+        let store = bed.open().await;
+        let total = (WRITERS * WRITES) as i64;
+        let writers: Vec<_> = (0..WRITERS).map(|writer| {
+            let store = store.clone();
+            bed.seams.tasks.spawn("writer", async move {
+                for number in 0..WRITES {
+                    let size = i64::try_from(number % 3).expect("small");
+                    let done = store.write(move |tx| {
+                        let mut row = thing(writer as i64, &format!("{number}"));
+                        row.data.size = Some(size);
+                        let row = tx.insert(row)?;
+                        for _ in 0..size {
+                            tx.insert(thing(writer as i64, "more"))?;
+                        }
+                        Ok::<_, Error>(row.meta.id)
+                    });
+                    let done = done.await.expect("written");
+                    // What was acknowledged is in the feed at once, whoever asks, under the revision that was told.
+                    let shown = changes(store.changes(done.revision - 1, 1).await.expect("read"));
+                    assert_eq!((shown[0].revision, shown[0].id), (done.revision, done.value));
+                    assert_eq!(shown.len() as i64, size + 1);
+                }
+            })
+        }).collect();
+        let follower = {
+            let store = store.clone();
+            async move { follow(&store, total).await }
+        };
+        let seen = follower.await;
+        for writer in writers {
+            writer.await.expect("the writer ends well");
+        }
+        // A change that became visible after a later one would be missing here: the follower never looks back.
+        let mut revisions: Vec<i64> = seen.iter().map(|change| change.revision).collect();
+        revisions.dedup();
+        assert_eq!(revisions, (1..=total).collect::<Vec<_>>());
+        assert_eq!(seen, changes(store.changes(0, 100_000).await.expect("read")));
+        // Rows carry the revision of the commit that wrote them.
+        let rows = store.read(|read: &mut Read| read.list::<Thing>(&ALL, &Query::new())).await.expect("read");
+        assert_eq!(rows.len(), seen.len());
+        for row in rows {
+            let change = seen.iter().find(|change| change.id == row.meta.id).expect("recorded");
+            assert_eq!((row.meta.revision, row.meta.account_id), (change.revision, change.account_id));
+        }
+    }
+
+    async fn writers_of_one_row_lose_no_update(bed: &Bed) {
+        let store = bed.open().await;
+        insert(&store, vec![thing(1, "shared")]).await;
+        let writers: Vec<_> = (0..4).map(|_| {
+            let store = store.clone();
+            bed.seams.tasks.spawn("writer", async move {
+                let mut done = 0;
+                while done < 10 {
+                    let added = store.write(|tx| {
+                        let mut row: Row<Thing> = tx.require(&ALL, Id::new(1))?;
+                        row.data.size = Some(row.data.size.unwrap_or(0) + 1);
+                        tx.update(&mut row)
+                    });
+                    match added.await {
+                        Ok(_) => done += 1,
+                        Err(Error::Changed { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        }).collect();
+        for writer in writers {
+            writer.await.expect("the writer ends well");
+        }
+        let row = store.read(|read: &mut Read| read.require::<Thing>(&ALL, Id::new(1))).await.expect("read");
+        assert_eq!((row.data.size, row.meta.revision), (Some(40), 41));
+    }
+
+    async fn old_records_go_and_followers_behind_them_are_told(bed: &Bed) {
+        let store = bed.open().await;
+        for number in 0..6 {
+            insert(&store, vec![thing(1, &format!("{number}")), thing(1, "second")]).await;
+        }
+        let keep = |max_changes, changes_older_ms| Retention { max_changes, changes_older_ms, ..Retention::default() };
+        let hour = 3_600_000;
+        assert_eq!(store.trim(&keep(100, hour)).await.expect("trimmed").changes, 0);
+        // Five records are to stay; the fifth is of a commit that does not fit whole.
+        assert_eq!(store.trim(&keep(5, hour)).await.expect("trimmed").changes, 8);
+        assert_eq!(store.changes(3, 10).await.expect("read"), Feed::TooOld);
+        assert_eq!(changes(store.changes(4, 10).await.expect("read")).len(), 4);
+        // Everything is older than a moment that lies ahead.
+        assert_eq!(store.trim(&keep(100, -hour)).await.expect("trimmed").changes, 4);
+        assert_eq!(store.changes(5, 10).await.expect("read"), Feed::TooOld);
+        assert_eq!(store.changes(6, 10).await.expect("read"), Feed::Changes(vec![]));
+        insert(&store, vec![thing(1, "next")]).await;
+        assert_eq!(changes(store.changes(6, 10).await.expect("read"))[0].revision, 7);
+    }
+
+    async fn purged_and_aged_rows_go(bed: &Bed) {
+        let store = bed.open().await;
+        let now = bed.seams.clock.now_ms();
+        let purged = |since: i64| {
+            let mut row = thing(1, "purged");
+            row.meta.state = "purged".into();
+            row.meta.remove_time = Some(remuda_schema::Time(now - since));
+            row
+        };
+        let mut removed = purged(9_000);
+        removed.meta.state = "removed".into();
+        insert(&store, vec![purged(9_000), purged(1_000), removed, thing(1, "live")]).await;
+        store.write(|tx| {
+            for count in 0..3 {
+                let mut row = Row::new(None, "", crate::sample::Tally { count });
+                row.meta.created = remuda_schema::Time(1);
+                tx.insert(row)?;
+            }
+            Ok::<_, Error>(())
+        }).await.expect("written");
+        let retention = Retention { purged_after_ms: 5_000, ..Retention::default() };
+        assert_eq!(store.trim(&retention).await.expect("trimmed").rows, 1);
+        let left = store.read(|read: &mut Read| read.list::<Thing>(&ALL, &Query::new().all())).await.expect("read");
+        assert_eq!(left.iter().map(|row| row.meta.id).collect::<Vec<_>>(), [2, 3, 4]);
+        // The world hears of it.
+        assert_eq!(changes(store.changes(2, 10).await.expect("read"))[0].id, 1);
+        let aged = Retention { aged: [("tally".to_owned(), 1_000)].into(), ..retention };
+        assert_eq!(store.trim(&aged).await.expect("trimmed").rows, 3);
+    }
+}
+
+/// Two servers on one PostgreSQL: each hears of the other's commits.
+#[test]
+fn servers_hear_of_each_others_commits() {
+    run(async {
+        let bed = Bed::postgres("hear");
+        let (one, other) = (bed.open().await, bed.open().await);
+        assert_eq!(one.identity(), other.identity());
+        let mut heard = other.watch();
+        for revision in 1..=5 {
+            insert(&one, vec![thing(1, "x")]).await;
+            heard.wait_for(|shown| *shown >= revision).await.expect("the store is open");
+            assert_eq!(changes(other.changes(revision - 1, 10).await.expect("read")).len(), 1);
+        }
+        let seen = follow(&other, 5).await;
+        assert_eq!(seen.len(), 5);
+    });
+}
