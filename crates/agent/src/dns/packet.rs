@@ -296,7 +296,7 @@ fn shuffle(found: &mut [Ipv4Addr], mut seed: u64) {
         let mut mixed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^= mixed >> 31;
-        found.swap(last, (u128::from(mixed) * (last as u128 + 1) >> 64) as usize);
+        found.swap(last, ((u128::from(mixed) * (last as u128 + 1)) >> 64) as usize);
     }
 }
 
