@@ -11,6 +11,14 @@ use remuda_schema::{Nested, Registry, Resource};
 pub mod machines;
 pub mod states;
 
+pub mod address;
+pub mod docker_name;
+pub mod labels;
+pub mod names;
+pub mod ports;
+pub mod selector;
+pub mod settings;
+
 pub mod account;
 pub mod agent;
 pub mod api;
@@ -53,7 +61,7 @@ pub use credential::{AgentApiKey, ApiKey, Credential, RegistrationToken};
 pub use docker::{DockerBuild, LogConfig, RestartPolicy};
 pub use host::Host;
 pub use identity::Identity;
-pub use image::Image;
+pub use image::{Image, ImageEngine, ImageReference};
 pub use instance::Instance;
 pub use instance_link::InstanceLink;
 pub use ip_address::IpAddress;
