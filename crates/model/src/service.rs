@@ -77,6 +77,9 @@ pub struct Service {
     /// Start it right after creation.
     #[field(create, nullable, default = false)]
     pub start_on_create: Option<bool>,
+    /// Services that must be active before this one's containers are made; asked for with `activateservices`.
+    #[field(hidden)]
+    pub awaited_services: Vec<Id<Service>>,
     /// Secret the service's own containers know.
     #[field(hidden)]
     pub token: Option<String>,
