@@ -7,8 +7,11 @@
 //! Read in this order: [`record`] and [`world`] (what is known), [`scheduler`] (where), [`plan`] (what next),
 //! [`transitions`] and [`rows`] (what requests and plans share), [`settings`], [`rules`], then the rest.
 
+pub mod commands;
 pub mod directory;
 pub mod hostplan;
+pub mod native;
+pub mod observe;
 pub mod plan;
 pub mod record;
 pub mod rows;

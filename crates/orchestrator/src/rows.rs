@@ -300,6 +300,11 @@ impl Range {
         u32::from(address).checked_sub(self.first).filter(|offset| *offset < self.len)
     }
 
+    /// Whether containers can have the address.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        self.offset(address).is_some()
+    }
+
     /// The first address of the subnet.
     pub fn gateway(self) -> Ipv4Addr {
         Ipv4Addr::from(self.first - 1)

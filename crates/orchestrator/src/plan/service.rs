@@ -100,6 +100,16 @@ fn ran_once(row: &Row<Container>) -> bool {
 }
 
 fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Moment<'_>, plan: &mut Plan) {
+    if row.meta.state == ACTIVATING {
+        let awaited = row.awaited_services.iter().filter_map(|id| world.services.get(&id.number()));
+        if let Some(other) = awaited.into_iter().find(|other| other.meta.state == ACTIVATING) {
+            let name = other.meta.name.clone().unwrap_or_else(|| other.public_id());
+            next.meta.progress.message = Some(format!("Waiting for consumed service {name}"));
+            next.meta.progress.percent = Some(0);
+            return plan.look_again(moment.now.plus_ms(moment.settings.process_deadline_ms()));
+        }
+    }
+    next.awaited_services.clear();
     let scale = wanted(row);
     let Members { live, leaving } = members(world, row.meta.id);
     let mut waiting: Option<String> = None;

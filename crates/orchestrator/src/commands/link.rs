@@ -1,0 +1,124 @@
+//! Links from a service to others (`services.md` §10.1).
+
+use remuda_model::states::{ACTIVE, REMOVED, REMOVING};
+use remuda_model::{AddRemoveServiceLinkInput, Service, ServiceConsumeMap, ServiceLink, SetServiceLinksInput};
+use remuda_schema::row::{AnyRow, Object};
+use remuda_schema::{ApiError, Code, Id, Row};
+use remuda_store::{Query, Scope, Tx};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{CommandError, Context};
+use crate::rules;
+
+fn read<T: DeserializeOwned>(input: &Object, field: &str) -> Result<T, ApiError> {
+    serde_json::from_value(Value::Object(input.clone()))
+        .map_err(|error| ApiError::field(Code::InvalidFormat, field).because(error.to_string()))
+}
+
+fn links(tx: &Tx<'_>, service: &AnyRow) -> Result<Vec<Row<ServiceConsumeMap>>, CommandError> {
+    let rows: Vec<Row<ServiceConsumeMap>> =
+        tx.list(&Scope::Everything, &Query::new().eq("serviceId", service.meta.id))?;
+    Ok(rows.into_iter().filter(|row| row.meta.is_live()).collect())
+}
+
+fn target(tx: &Tx<'_>, ctx: &Context, link: &ServiceLink) -> Result<Row<Service>, CommandError> {
+    let missing = || ApiError::field(Code::InvalidReference, "serviceId");
+    let id = link.service_id.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceId"))?;
+    let row = tx.get::<Service>(&Scope::Account(ctx.account_id), id)?.ok_or_else(missing)?;
+    if row.meta.state == "purged" {
+        return Err(missing().into());
+    }
+    Ok(row)
+}
+
+fn name_of(link: &ServiceLink) -> Result<Option<String>, ApiError> {
+    let name = link.name.clone().filter(|name| !name.is_empty());
+    name.as_deref().map_or(Ok(()), rules::link_name)?;
+    Ok(name)
+}
+
+fn insert(tx: &mut Tx<'_>, service: &AnyRow, to: Id<Service>, name: Option<String>) -> Result<(), CommandError> {
+    let data = ServiceConsumeMap { service_id: Some(Id::new(service.meta.id)), consumed_service_id: Some(to) };
+    let mut row = Row::new(service.meta.account_id, ACTIVE, data);
+    row.meta.name = name;
+    tx.insert(row)?;
+    Ok(())
+}
+
+fn end(tx: &mut Tx<'_>, ctx: &Context, mut row: Row<ServiceConsumeMap>) -> Result<(), CommandError> {
+    row.meta.enter(REMOVED);
+    row.meta.removed = Some(ctx.now);
+    row.meta.remove_time = Some(ctx.now.plus_ms(ctx.settings.remove_delay_ms()));
+    Ok(tx.update(&mut row)?)
+}
+
+/// `addservicelink`
+pub fn add(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
+    let input: AddRemoveServiceLinkInput = read(input, "serviceLink")?;
+    let link = input.service_link.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceLink"))?;
+    let to = target(tx, ctx, &link)?;
+    if matches!(to.meta.state.as_str(), REMOVING | REMOVED) {
+        return Err(ApiError::field(Code::InvalidReference, "serviceId").into());
+    }
+    let name = name_of(&link)?;
+    if links(tx, service)?.iter().any(|row| row.consumed_service_id == Some(to.id())) {
+        return Err(ApiError::field(Code::NotUnique, "serviceId")
+            .because("a link to that service exists; use `setservicelinks` for several names")
+            .into());
+    }
+    insert(tx, service, to.id(), name)
+}
+
+/// `removeservicelink`: `name` selects among several links to one service.
+pub fn remove(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
+    let input: AddRemoveServiceLinkInput = read(input, "serviceLink")?;
+    let link = input.service_link.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceLink"))?;
+    let name = link.name.clone().filter(|name| !name.is_empty());
+    let to = link.service_id.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceId"))?;
+    let mut found: Vec<Row<ServiceConsumeMap>> =
+        links(tx, service)?.into_iter().filter(|row| row.consumed_service_id == Some(to)).collect();
+    if found.len() > 1 {
+        let same = |row: &Row<ServiceConsumeMap>| match (&row.meta.name, &name) {
+            (Some(have), Some(want)) => have.eq_ignore_ascii_case(want),
+            (have, want) => have == want,
+        };
+        found.sort_by_key(|row| !same(row));
+    }
+    match found.into_iter().next() {
+        Some(row) => end(tx, ctx, row),
+        None => {
+            Err(ApiError::field(Code::InvalidReference, "serviceId").because("there is no link to that service").into())
+        }
+    }
+}
+
+/// `setservicelinks`: the set becomes exactly this.
+pub fn set(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
+    let input: SetServiceLinksInput = read(input, "serviceLinks")?;
+    let mut wanted: Vec<(Id<Service>, Option<String>)> = Vec::new();
+    for link in input.service_links.unwrap_or_default() {
+        let to = target(tx, ctx, &link)?;
+        if matches!(to.meta.state.as_str(), REMOVING | REMOVED) {
+            let text = format!("Service {} is removed", to.meta.name.as_deref().unwrap_or_default());
+            return Err(ApiError::field(Code::InvalidReference, text.clone()).detailed(text).into());
+        }
+        let name = name_of(&link)?;
+        if wanted.contains(&(to.id(), name.clone())) {
+            let text = "serviceId and link name combination";
+            return Err(ApiError::field(Code::NotUnique, text).detailed(text).into());
+        }
+        wanted.push((to.id(), name));
+    }
+    for row in links(tx, service)? {
+        let key = row.consumed_service_id.map(|id| (id, row.meta.name.clone()));
+        match wanted.iter().position(|link| Some(link) == key.as_ref()) {
+            Some(place) => drop(wanted.remove(place)),
+            None => end(tx, ctx, row)?,
+        }
+    }
+    for (to, name) in wanted {
+        insert(tx, service, to, name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,455 @@
+//! What a host reports becomes state: one report, one transaction (`resources.md` §6.10,
+//! `scheduling-and-health.md` §9.3). Reports are repeated until acknowledged, so everything here may happen twice.
+//!
+//! The host is believed about what is; what shall be stays the server's. A container in a process of the server's own
+//! only takes the step that ends it.
+
+use std::collections::BTreeSet;
+
+use remuda_model::states::*;
+use remuda_model::{Container, Host, IpAddress, Mount, Port, StoragePool, Volume};
+use remuda_runtime::Random;
+use remuda_schema::{Id, Row, Time};
+use remuda_store::{Error, Query, Scope, Tx};
+use remuda_wire::observe::{ContainerObserved, MountObserved, StartFailed, StateChange, StateReport, Status};
+
+use crate::native;
+use crate::plan::claims;
+use crate::scheduler::PortNeed;
+use crate::settings::Settings;
+use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, is_start_once};
+
+/// Who reports, and when.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    pub project_id: i64,
+    pub host_id: i64,
+    pub now: Time,
+    pub settings: std::sync::Arc<Settings>,
+    pub random: Random,
+}
+
+/// Writes what the report says.
+pub fn report(tx: &mut Tx<'_>, who: &Observer, report: &StateReport) -> Result<(), Error> {
+    for change in &report.changes {
+        match change {
+            StateChange::Container(observed) => container(tx, who, observed)?,
+            StateChange::ContainerGone { uuid, docker_id } => {
+                if let Some(row) = find(tx, who, uuid.as_deref(), docker_id.as_deref().unwrap_or_default())? {
+                    gone(tx, who, row)?;
+                }
+            }
+            StateChange::StartFailed(failed) => start_failed(tx, who, failed)?,
+            StateChange::VolumeGone { uuid } => volume_gone(tx, who, uuid)?,
+            StateChange::VolumeKept { uuid, reason } => volume_kept(tx, who, uuid, reason)?,
+            StateChange::Network { problem } => network(tx, who, problem.as_deref())?,
+        }
+    }
+    if report.complete {
+        absent(tx, who, report)?;
+    }
+    Ok(())
+}
+
+/// The row of a container of this host: by our uuid, else by Docker's id.
+fn find(tx: &Tx<'_>, who: &Observer, uuid: Option<&str>, docker_id: &str) -> Result<Option<Row<Container>>, Error> {
+    let scope = Scope::Account(who.project_id);
+    if let Some(uuid) = uuid
+        && let Some(row) = tx.first::<Container>(&scope, &Query::new().all().eq("uuid", uuid))?
+    {
+        return Ok(Some(row));
+    }
+    if docker_id.is_empty() {
+        return Ok(None);
+    }
+    let query = Query::new().all().eq("externalId", docker_id).eq("hostId", who.host_id);
+    tx.first::<Container>(&scope, &query)
+}
+
+fn container(tx: &mut Tx<'_>, who: &Observer, observed: &ContainerObserved) -> Result<(), Error> {
+    let Some(mut row) = find(tx, who, observed.uuid.as_deref(), &observed.docker_id)? else {
+        return native::import(tx, who, observed);
+    };
+    // Placed elsewhere meanwhile: this copy is not the one the row speaks of.
+    if row.host_id.is_some_and(|id| id.number() != who.host_id) {
+        return Ok(());
+    }
+    row.host_id = Some(Id::new(who.host_id));
+    let before = row.clone();
+    facts(&mut row, observed);
+    let started = if observed.status.is_up() {
+        is_up(&mut row, observed, who)
+    } else {
+        is_down(&mut row, observed, who);
+        false
+    };
+    if row.meta.state == STOPPED && before.meta.state != STOPPED
+        || row.meta.state == ERROR && before.meta.state != ERROR
+    {
+        release_ports(tx, &row)?;
+    }
+    let ran = row.clone();
+    if row != before {
+        tx.update(&mut row)?;
+    }
+    if started || (observed.status.is_up() && before.external_id != ran.external_id) {
+        mounts(tx, who, &ran, &observed.mounts)?;
+        ports(tx, &ran, observed)?;
+        bridge_address(tx, &ran)?;
+    }
+    Ok(())
+}
+
+/// What is true of the container in whatever state.
+fn facts(row: &mut Row<Container>, observed: &ContainerObserved) {
+    if !observed.docker_id.is_empty() {
+        row.external_id = Some(observed.docker_id.clone());
+    }
+    if let Some(inspect) = &observed.inspect {
+        row.docker_inspect = Some(inspect.clone());
+    }
+    row.docker_ip.clone_from(&observed.docker_ip);
+    if row.network_mode.as_deref() == Some("bridge") {
+        row.primary_ip_address.clone_from(&observed.docker_ip);
+    }
+    if observed.exit_code.is_some() {
+        row.exit_code = observed.exit_code;
+    }
+    if observed.restarts > row.restarts {
+        row.start_count = Some(row.start_count.unwrap_or(0) + observed.restarts - row.restarts);
+    }
+    row.restarts = observed.restarts;
+}
+
+/// It runs. Whether it has started since the row was written last.
+fn is_up(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observer) -> bool {
+    let serial_is_current = observed.start_serial >= row.start_serial || row.native_container;
+    match row.meta.state.as_str() {
+        STARTING | RESTARTING if serial_is_current => has_started(row, who),
+        STOPPING if row.desired == WANT_RUNNING && serial_is_current => has_started(row, who),
+        // Left by itself and came back: its own restart policy, or somebody's `docker start`.
+        STOPPED if row.desired == WANT_RUNNING || row.native_container => {
+            row.desired = WANT_RUNNING.to_owned();
+            has_started(row, who)
+        }
+        // Deleted as far as we know: delete it again.
+        PURGED => {
+            row.purge_confirmed = false;
+            transitions::enter(row, PURGING, who.now.plus_ms(who.settings.process_deadline_ms()));
+            false
+        }
+        _ => false,
+    }
+}
+
+fn has_started(row: &mut Row<Container>, who: &Observer) -> bool {
+    row.first_running = row.first_running.or(Some(who.now));
+    row.start_count = Some(row.start_count.unwrap_or(0) + 1);
+    row.exit_code = None;
+    row.meta.enter(RUNNING);
+    true
+}
+
+/// It does not run.
+fn is_down(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observer) {
+    let has_run = !matches!(observed.status, Status::Created);
+    match row.meta.state.as_str() {
+        RUNNING | UPDATING_RUNNING => exited(row, observed, who),
+        STARTING | RESTARTING if has_run && is_current(row, observed) => {
+            has_started(row, who);
+            exited(row, observed, who);
+        }
+        STOPPING if row.desired == WANT_RUNNING && has_run && is_current(row, observed) => {
+            has_started(row, who);
+            exited(row, observed, who);
+        }
+        STOPPING if row.desired != WANT_RUNNING => row.meta.enter(STOPPED),
+        PURGED => {
+            row.purge_confirmed = false;
+            transitions::enter(row, PURGING, who.now.plus_ms(who.settings.process_deadline_ms()));
+        }
+        _ => {}
+    }
+}
+
+/// What is reported is the run that was asked for last, not the one before it.
+fn is_current(row: &Row<Container>, observed: &ContainerObserved) -> bool {
+    !row.native_container && observed.start_serial >= row.start_serial && observed.next_try_ms.is_none()
+}
+
+/// The process ended though nobody asked for it.
+fn exited(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observer) {
+    let message = exit_message(observed);
+    let supervised = row.service_id.is_some() && !is_start_once(row) && row.desired == WANT_RUNNING;
+    if supervised {
+        // The agent starts it again; how long it waits grows with each exit.
+        let pause_ms = observed.next_try_ms.unwrap_or(0).max(0);
+        let deadline = who.now.plus_ms(pause_ms.saturating_add(who.settings.container_start_deadline_ms()));
+        transitions::enter(row, STARTING, deadline);
+        let next = if pause_ms >= 1000 { format!("; next start in {} s", pause_ms / 1000) } else { String::new() };
+        row.meta.progress.message = Some(format!("{message}{next}"));
+    } else if observed.exit_code == Some(0) && observed.error.is_none() {
+        row.meta.enter(STOPPED);
+    } else {
+        row.meta.fail(STOPPED, message);
+    }
+}
+
+fn exit_message(observed: &ContainerObserved) -> String {
+    let mut message = match observed.exit_code {
+        Some(code) => format!("Exited with code {code}"),
+        None => "Exited".to_owned(),
+    };
+    if observed.oom_killed {
+        message.push_str(" (out of memory)");
+    }
+    if let Some(error) = observed.error.as_deref().filter(|error| !error.is_empty()) {
+        message.push_str(": ");
+        message.push_str(error);
+    }
+    message
+}
+
+/// A stopped container holds no ports.
+fn release_ports(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<(), Error> {
+    let Some(host) = row.host_id else { return Ok(()) };
+    for port in tx.list::<Port>(&Scope::Everything, &Query::new().eq("instanceId", row.meta.id))? {
+        if let Some(need) = PortNeed::of(&port.data) {
+            tx.release(&claims::host_port(host.number(), &need, row.meta.id))?;
+        }
+    }
+    Ok(())
+}
+
+/// The engine has nothing of it.
+fn gone(tx: &mut Tx<'_>, who: &Observer, mut row: Row<Container>) -> Result<(), Error> {
+    if row.host_id.is_some_and(|id| id.number() != who.host_id) {
+        return Ok(());
+    }
+    match row.meta.state.as_str() {
+        PURGING | REMOVED | REMOVING => {
+            if row.purge_confirmed {
+                return Ok(());
+            }
+            row.purge_confirmed = true;
+        }
+        // Deleted by hand: the row follows. A container that was never seen is still to be made.
+        RUNNING | STOPPED | UPDATING_RUNNING | UPDATING_STOPPED | STOPPING
+            if row.external_id.is_some() || row.native_container =>
+        {
+            if row.meta.state == STOPPING && row.desired == WANT_RUNNING {
+                return Ok(());
+            }
+            row.desired = WANT_REMOVED.to_owned();
+            row.purge_confirmed = true;
+            transitions::enter(&mut row, REMOVING, who.now.plus_ms(who.settings.process_deadline_ms()));
+            release_ports(tx, &row)?;
+        }
+        STOPPING if row.desired != WANT_RUNNING => row.meta.enter(STOPPED),
+        _ => return Ok(()),
+    }
+    tx.update(&mut row)
+}
+
+/// A complete list was sent: what it does not name is gone.
+fn absent(tx: &mut Tx<'_>, who: &Observer, report: &StateReport) -> Result<(), Error> {
+    let (mut uuids, mut docker_ids) = (BTreeSet::new(), BTreeSet::new());
+    for change in &report.changes {
+        if let StateChange::Container(observed) = change {
+            uuids.extend(observed.uuid.as_deref());
+            docker_ids.insert(observed.docker_id.as_str());
+        }
+    }
+    let query = Query::new().all().eq("hostId", who.host_id).ne("state", PURGED);
+    for row in tx.list::<Container>(&Scope::Account(who.project_id), &query)? {
+        let named = uuids.contains(row.meta.uuid.as_str())
+            || row.external_id.as_deref().is_some_and(|id| docker_ids.contains(id));
+        if !named {
+            gone(tx, who, row)?;
+        }
+    }
+    Ok(())
+}
+
+fn start_failed(tx: &mut Tx<'_>, who: &Observer, failed: &StartFailed) -> Result<(), Error> {
+    let Some(mut row) = find(tx, who, Some(&failed.uuid), "")? else { return Ok(()) };
+    let awaited = matches!(row.meta.state.as_str(), STARTING | RESTARTING)
+        || (row.meta.state == STOPPING && row.desired == WANT_RUNNING);
+    if !awaited || failed.start_serial < row.start_serial || row.host_id.is_none_or(|id| id.number() != who.host_id) {
+        return Ok(());
+    }
+    if failed.last {
+        transitions::start_failed(&mut row, &failed.message);
+        release_ports(tx, &row)?;
+    } else {
+        row.meta.progress.message = Some(format!("Try {} failed: {}", failed.attempts, failed.message));
+    }
+    tx.update(&mut row)
+}
+
+fn volume(tx: &Tx<'_>, who: &Observer, uuid: &str) -> Result<Option<Row<Volume>>, Error> {
+    tx.first::<Volume>(&Scope::Account(who.project_id), &Query::new().all().eq("uuid", uuid))
+}
+
+fn volume_gone(tx: &mut Tx<'_>, who: &Observer, uuid: &str) -> Result<(), Error> {
+    let Some(mut row) = volume(tx, who, uuid)?.filter(|row| row.meta.state == PURGING) else { return Ok(()) };
+    row.meta.enter(PURGED);
+    tx.update(&mut row)
+}
+
+fn volume_kept(tx: &mut Tx<'_>, who: &Observer, uuid: &str, reason: &str) -> Result<(), Error> {
+    let Some(mut row) = volume(tx, who, uuid)?.filter(|row| row.meta.state == PURGING) else { return Ok(()) };
+    row.meta.progress.message = Some(reason.to_owned());
+    tx.update(&mut row)
+}
+
+fn network(tx: &mut Tx<'_>, who: &Observer, problem: Option<&str>) -> Result<(), Error> {
+    let Some(mut host) = tx.get::<Host>(&Scope::Everything, Id::new(who.host_id))? else { return Ok(()) };
+    host.subnet_problem = problem.map(str::to_owned);
+    tx.update(&mut host)
+}
+
+/// Mounts of the container become rows; a volume seen for the first time too (`resources-infra.md` §6.2).
+fn mounts(tx: &mut Tx<'_>, who: &Observer, row: &Row<Container>, seen: &[MountObserved]) -> Result<(), Error> {
+    if seen.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<Row<Mount>> = tx.list(&Scope::Everything, &Query::new().eq("instanceId", row.meta.id))?;
+    for mount in seen {
+        let mut volume = match volume_of(tx, who, mount)? {
+            Some(volume) => volume,
+            None => volume_insert(tx, who, mount)?,
+        };
+        if volume.meta.state != ACTIVE && volume.meta.is_live() || volume.host_id.is_none() {
+            volume.meta.enter(ACTIVE);
+            place(tx, who, &mut volume)?;
+            tx.update(&mut volume)?;
+        }
+        let permissions = if mount.read_only { "ro" } else { "rw" }.to_owned();
+        match known.iter().find(|row| row.path.as_deref() == Some(&mount.path)) {
+            Some(have) if have.volume_id == Some(volume.id()) && have.meta.state == ACTIVE => {}
+            Some(have) => {
+                let mut again = have.clone();
+                again.volume_id = Some(volume.id());
+                again.permissions = Some(permissions);
+                again.meta.enter(ACTIVE);
+                tx.update(&mut again)?;
+            }
+            None => {
+                let data = Mount {
+                    instance_id: Some(row.id().cast()),
+                    path: Some(mount.path.clone()),
+                    permissions: Some(permissions),
+                    volume_id: Some(volume.id()),
+                };
+                tx.insert(Row::new(row.meta.account_id, ACTIVE, data))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn volume_of(tx: &Tx<'_>, who: &Observer, mount: &MountObserved) -> Result<Option<Row<Volume>>, Error> {
+    let name = mount.name.as_deref().unwrap_or(&mount.source);
+    let query = Query::new().eq("name", name);
+    let rows: Vec<Row<Volume>> = tx.list(&Scope::Account(who.project_id), &query)?;
+    let mut usable: Vec<Row<Volume>> = rows
+        .into_iter()
+        .filter(|row| row.meta.is_live() && row.is_host_path == mount.name.is_none())
+        .filter(|row| row.host_id.is_none_or(|id| id.number() == who.host_id))
+        .collect();
+    // One that lies here already before one that was asked for and lies nowhere.
+    usable.sort_by_key(|row| (row.host_id.is_none(), row.meta.id));
+    Ok(usable.into_iter().next())
+}
+
+fn volume_insert(tx: &mut Tx<'_>, who: &Observer, mount: &MountObserved) -> Result<Row<Volume>, Error> {
+    let driver = mount.driver.clone().filter(|driver| !driver.is_empty());
+    let uri = match &driver {
+        Some(driver) if driver != "local" => format!("{driver}://{}", mount.source),
+        _ => format!("file://{}", mount.source),
+    };
+    let data = Volume {
+        driver,
+        external_id: mount.name.clone(),
+        is_host_path: mount.name.is_none(),
+        uri: Some(uri),
+        device_number: Some(-1),
+        ..Volume::default()
+    };
+    let mut row = Row::new(Some(who.project_id), ACTIVE, data);
+    row.meta.name = Some(mount.name.clone().unwrap_or_else(|| mount.source.clone()));
+    place(tx, who, &mut row)?;
+    tx.insert(row)
+}
+
+/// The volume lies on the reporting host, in its local pool.
+fn place(tx: &Tx<'_>, who: &Observer, row: &mut Row<Volume>) -> Result<(), Error> {
+    row.host_id = Some(Id::new(who.host_id));
+    let pool = tx.first::<StoragePool>(&Scope::Account(who.project_id), &Query::new().eq("hostId", who.host_id))?;
+    row.storage_pool_id = pool.map(|pool| pool.id());
+    Ok(())
+}
+
+/// Ports that the image or Docker added become rows; ports Docker chose are written back.
+fn ports(tx: &mut Tx<'_>, row: &Row<Container>, observed: &ContainerObserved) -> Result<(), Error> {
+    if observed.ports.is_empty() {
+        return Ok(());
+    }
+    let mut known: Vec<Row<Port>> = tx.list(&Scope::Everything, &Query::new().eq("instanceId", row.meta.id))?;
+    for seen in &observed.ports {
+        let (private, public) = (i64::from(seen.private), seen.public.map(i64::from));
+        let same = |port: &Row<Port>| {
+            port.private_port == Some(private) && port.protocol.as_deref().unwrap_or("tcp") == seen.protocol
+        };
+        if known.iter().any(|port| same(port) && port.public_port == public) {
+            continue;
+        }
+        if let Some(port) = known.iter_mut().find(|port| same(port)) {
+            // An asked-for public port stays what was asked for.
+            if port.public_port.is_none() && public.is_some() && port.meta.kind == "imagePort" {
+                port.public_port = public;
+                tx.update(port)?;
+            }
+            continue;
+        }
+        let data = Port {
+            bind_address: Some(seen.bind_address.clone()).filter(|address| !address.is_empty()),
+            instance_id: Some(row.id().cast()),
+            private_port: Some(private),
+            public_port: public,
+            protocol: Some(seen.protocol.clone()),
+            ..Port::default()
+        };
+        let mut port = Row::new(row.meta.account_id, ACTIVE, data);
+        port.meta.kind = "imagePort".to_owned();
+        known.push(tx.insert(port)?);
+    }
+    Ok(())
+}
+
+/// The address Docker gave on its bridge, as a row.
+fn bridge_address(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<(), Error> {
+    if row.network_mode.as_deref() != Some("bridge") {
+        return Ok(());
+    }
+    let known = tx.first::<IpAddress>(&Scope::Everything, &Query::new().eq("instanceId", row.meta.id))?;
+    match known {
+        Some(mut address) => {
+            address.address.clone_from(&row.docker_ip);
+            tx.update(&mut address)
+        }
+        None if row.docker_ip.is_some() => {
+            let data = IpAddress {
+                address: row.docker_ip.clone(),
+                instance_id: Some(row.id().cast()),
+                role: Some("primary".to_owned()),
+                ..IpAddress::default()
+            };
+            let mut address = Row::new(row.meta.account_id, ACTIVE, data);
+            address.meta.kind = "docker".to_owned();
+            tx.insert(address).map(drop)
+        }
+        None => Ok(()),
+    }
+}
