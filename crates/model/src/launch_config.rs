@@ -203,7 +203,7 @@ pub struct LaunchConfig {
     #[field(nullable, max_length = 128)]
     pub uuid: Option<String>,
     /// Version of the launch config it was made from.
-    #[field(default = "0")]
+    #[field(max_length = 255, default = "0")]
     pub version: Option<String>,
     /// Driver of its named volumes.
     #[field(create, nullable)]

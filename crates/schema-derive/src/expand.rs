@@ -102,6 +102,9 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
     });
     let description = docs(&input.attrs);
     let common_tokens = &common.tokens;
+    if common.links_account {
+        auto_links.push(quote!(::remuda_schema::support::account_link()));
+    }
     Ok(quote! {
         #[automatically_derived]
         impl #generics ::remuda_schema::#trait_name for #name #arguments #bounds {
@@ -162,6 +165,8 @@ struct Common {
     tokens: TokenStream,
     without: Vec<String>,
     nested: bool,
+    /// The owner is visible, so there is a link to it.
+    links_account: bool,
 }
 
 impl Common {
@@ -173,7 +178,12 @@ impl Common {
 
 fn common_fields(input: &DeriveInput, role: Role, resource: &ResourceAttr) -> syn::Result<Common> {
     if role == Role::Nested {
-        return Ok(Common { tokens: quote!(::std::vec::Vec::new()), without: Vec::new(), nested: true });
+        return Ok(Common {
+            tokens: quote!(::std::vec::Vec::new()),
+            without: Vec::new(),
+            nested: true,
+            links_account: false,
+        });
     }
     let mut all = CommonAttr::default();
     for one in attributes::all::<CommonAttr>(&input.attrs, "common")? {
@@ -200,7 +210,9 @@ fn common_fields(input: &DeriveInput, role: Role, resource: &ResourceAttr) -> sy
     };
     let tokens =
         quote!(::remuda_schema::support::common_fields(#machine, &[#(#absent),*], &[#(#hidden),*], [#(#changed),*]));
-    Ok(Common { tokens, without, nested: false })
+    let links_account =
+        !without.iter().any(|name| name == "account_id") && !all.hidden.iter().any(|name| name == "account_id");
+    Ok(Common { tokens, without, nested: false, links_account })
 }
 
 fn field(name: &str, ty: &Type, attr: &FieldAttr, description: &str) -> TokenStream {

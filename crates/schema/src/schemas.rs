@@ -125,7 +125,15 @@ impl Schema {
             })
             .collect();
         let columns = ty.fields.iter().filter(|field| field.filter).map(|field| {
-            let modifiers = if field.eq_filter { &["eq"] } else { field.ty.modifiers() };
+            let modifiers: &[&str] = match &field.ty {
+                _ if field.eq_filter => &["eq"],
+                // In the original these were text columns: options given by the API, and keys instead of numbers.
+                Type::Enum if field.name != "state" => Type::String.modifiers(),
+                Type::Reference(to) if registry.get(to).is_some_and(|to| to.table().is_none()) => {
+                    Type::String.modifiers()
+                }
+                ty => ty.modifiers(),
+            };
             (field.name, Filter { ty: field.ty.clone(), modifiers, column: !field.eq_filter })
         });
         let extra = ty

@@ -2,7 +2,7 @@
 
 pub use serde_json::Value;
 
-use crate::declare::{Field, Visibility};
+use crate::declare::{Field, Link, LinkKind, Visibility};
 use crate::machine::Machine;
 use crate::types::Type;
 
@@ -14,6 +14,11 @@ pub fn wire_type(text: &str) -> Type {
 /// Columns of the original were varchar(255) unless declared longer; enumerations have a limit only where said.
 pub fn column_length(ty: &Type) -> Option<u64> {
     (!matches!(ty, Type::Enum)).then_some(255)
+}
+
+/// Every resource with an owner leads to it.
+pub fn account_link() -> Link {
+    Link { name: "account", kind: LinkKind::Reference { field: "accountId", to: "account" }, includeable: true }
 }
 
 /// The fields every row has (`resources.md` §1.2), as the schema document shows them, with a type's deviations.
