@@ -1,7 +1,8 @@
 //! The project's managed network on this host (DESIGN §7): a Docker bridge, our own firewall rules, the address DNS
 //! answers at, and the resolver files of containers.
 //!
-//! [`HostNetwork`] is what the reconciler asks for; [`resolver`] is the text of a container's `resolv.conf`.
+//! [`HostNetwork`] is what the reconciler asks for; [`resolver`] is the text of a container's `resolv.conf`; [`routes`],
+//! [`options`] and [`firewall`] decide, purely; [`linux`] acts.
 
 use std::path::PathBuf;
 
@@ -9,6 +10,14 @@ use futures_util::future::BoxFuture;
 use remuda_wire::plan::NetworkPlan;
 
 pub mod resolver;
+
+pub mod routes;
+
+pub mod options;
+
+pub mod firewall;
+
+pub mod linux;
 
 /// What the host's network can do for containers. Simulated hosts have one that touches no kernel.
 pub trait HostNetwork: Send + Sync + 'static {
