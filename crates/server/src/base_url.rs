@@ -122,6 +122,11 @@ impl Urls {
         Urls { origin, prefix }
     }
 
+    /// The same server seen from inside a project.
+    pub fn inside(&self, project: &str) -> Urls {
+        Urls::new(self.origin.clone(), Some(project))
+    }
+
     /// The API's own root, `http://host/v1[/projects/1a5]`.
     pub fn version(&self) -> String {
         format!("{}{}", self.origin, self.prefix)
@@ -155,6 +160,16 @@ impl Urls {
             None => format!("ws://{}", self.origin.strip_prefix("http://").unwrap_or(&self.origin)),
         };
         format!("{origin}{path}")
+    }
+}
+
+impl remuda_schema::document::Urls for Urls {
+    fn collection(&self, plural: &str) -> String {
+        Urls::collection(self, plural)
+    }
+
+    fn resource(&self, plural: &str, id: &str) -> String {
+        Urls::resource(self, plural, id)
     }
 }
 

@@ -1,0 +1,229 @@
+//! The few types the server knows by name: those of identity, keys and the API itself. Everything here is a branch that
+//! the generic handlers take before or after their own work; a type without a branch is wholly its declaration.
+
+pub mod accounts;
+pub mod host_access;
+pub mod identities;
+pub mod keys;
+pub mod projects;
+pub mod register;
+pub mod schemas;
+pub mod settings;
+
+use remuda_orchestrator::commands::Context;
+use remuda_schema::id::decode;
+use remuda_schema::output::Document;
+use remuda_schema::row::Object;
+use remuda_schema::{AnyRow, ApiError, Code, Role, Schema, filter};
+use remuda_store::{Read, Scope, Tx};
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::handlers::write::Written;
+use crate::policy;
+
+/// What a manager says to a GET.
+pub enum Answer {
+    Given(Document),
+    /// The generic handler should answer.
+    Generic,
+}
+
+/// What a manager says to a creation.
+pub enum Created {
+    Done(Written),
+    /// The generic handler goes on; these values are shown once, in the answer.
+    Prepared(Object),
+}
+
+/// Lists that are not a page of one table.
+pub fn list(read: &Read<'_>, call: &Call, schema: &'static Schema, asked: &filter::Query) -> Result<Answer, Failure> {
+    match schema.name {
+        "schema" => Ok(Answer::Given(schemas::list(call, schema))),
+        "typeDocumentation" => Ok(Answer::Given(schemas::documentation_list(call, schema))),
+        "setting" | "activeSetting" => settings::list(read, call, schema).map(Answer::Given),
+        "identity" => identities::list(read, call, schema, asked).map(Answer::Given),
+        "project" => projects::list(read, call, schema).map(Answer::Given),
+        "projectMember" => projects::member_list(read, call, schema).map(Answer::Given),
+        _ => Ok(Answer::Generic),
+    }
+}
+
+/// Resources that have no row of their own, or are known by a key.
+pub fn one(read: &Read<'_>, call: &Call, schema: &'static Schema) -> Result<Answer, Failure> {
+    let id = call.path.id.as_deref().unwrap_or_default();
+    match schema.name {
+        "schema" => schemas::one(call, id).map(Answer::Given),
+        "typeDocumentation" => schemas::documentation_one(call, id).map(Answer::Given),
+        "setting" | "activeSetting" => settings::one(read, call, id).map(Answer::Given),
+        "identity" => identities::one(read, call, schema, id).map(Answer::Given),
+        _ => Ok(Answer::Generic),
+    }
+}
+
+/// 404 for ids that cannot be one; types known by a key take any text.
+pub fn check_id(call: &Call) -> Result<(), ApiError> {
+    let id = call.path.id.as_deref().unwrap_or_default();
+    if decode(id).is_none() { Err(ApiError::new(Code::NotFound)) } else { Ok(()) }
+}
+
+/// Rows that a list shows. Keys are those of the account that asks, also to administrators.
+pub fn list_scope(call: &Call, schema: &Schema, asked: &filter::Query) -> Scope {
+    let names_account = asked.conditions.iter().any(|condition| condition.field == "accountId");
+    match schema.base {
+        "credential" if schema.name != "registrationToken" && !names_account => {
+            Scope::Account(call.principal.effective_id)
+        }
+        base => policy::scope(&call.principal, base),
+    }
+}
+
+/// Before a row is made: values only the server can give, and rows that are made with it.
+pub fn create(
+    tx: &mut Tx<'_>,
+    call: &Call,
+    schema: &'static Schema,
+    fields: &mut Object,
+    context: &Context,
+) -> Result<Created, Failure> {
+    match schema.name {
+        "apiKey" | "credential" => keys::create(tx, call, fields).map(Created::Prepared),
+        "registrationToken" => {
+            keys::registration_create(call, fields);
+            Ok(Created::Prepared(Object::new()))
+        }
+        "register" => register::create(tx, call, fields, context).map(|()| Created::Prepared(Object::new())),
+        "project" => projects::create(call, fields).map(Created::Prepared),
+        "setting" => settings::create(tx, call, fields).map(Created::Done),
+        "subscribe" => Err(ApiError::new(Code::MethodNotAllowed).into()),
+        _ if call.def(schema.name).is_none_or(|def| def.table().is_none()) => {
+            Err(ApiError::new(Code::MethodNotAllowed).into())
+        }
+        _ => Ok(Created::Prepared(Object::new())),
+    }
+}
+
+/// After a row was made, in the same transaction.
+pub fn created(tx: &mut Tx<'_>, call: &Call, schema: &Schema, row: &AnyRow) -> Result<(), Failure> {
+    match schema.name {
+        "project" => projects::created(tx, call, row),
+        "account" => accounts::created(tx, call, row),
+        _ => Ok(()),
+    }
+}
+
+/// PUT of things that are not rows.
+pub fn update(tx: &mut Tx<'_>, call: &Call, schema: &'static Schema) -> Result<Option<Written>, Failure> {
+    match schema.name {
+        "setting" | "activeSetting" => settings::update(tx, call, schema).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// What a PUT of a row must not do.
+pub fn check_update(tx: &Tx<'_>, call: &Call, schema: &Schema, row: &AnyRow, fields: &Object) -> Result<(), Failure> {
+    match schema.base {
+        "account" => accounts::check_update(tx, call, row, fields),
+        _ => Ok(()),
+    }
+}
+
+/// DELETE of things that are not rows.
+pub fn remove(tx: &mut Tx<'_>, call: &Call, schema: &'static Schema) -> Result<Option<Written>, Failure> {
+    match schema.name {
+        "setting" | "activeSetting" => settings::remove(tx, call, schema).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// What a DELETE must not do, and what goes with the row.
+pub fn check_remove(tx: &mut Tx<'_>, call: &Call, schema: &Schema, row: &AnyRow) -> Result<(), Failure> {
+    match schema.base {
+        "account" => accounts::check_remove(tx, call, row),
+        "register" => register::removed(tx, row),
+        _ => Ok(()),
+    }
+}
+
+/// Actions the server answers itself.
+pub fn act(
+    tx: &mut Tx<'_>,
+    call: &Call,
+    schema: &'static Schema,
+    row: &AnyRow,
+    action: &str,
+    fields: &Object,
+) -> Result<Option<Written>, Failure> {
+    match (schema.base, action) {
+        ("account", "setmembers") => projects::set_members(tx, call, row).map(Some),
+        ("account", "delete") => crate::handlers::write::remove_row(tx, call, schema, row.clone()).map(Some),
+        ("account", "deactivate") => accounts::check_deactivate(tx, call, row).map(|()| None),
+        ("instance", "execute" | "logs" | "proxy" | "console") => {
+            host_access::container(tx, call, schema, row, action, fields).map(Some)
+        }
+        ("host", "dockersocket") => host_access::docker_socket(call, schema, row).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The row with the values that are made when it is read.
+pub fn decorate(call: &Call, schema: &Schema, row: &AnyRow) -> Result<AnyRow, Failure> {
+    let mut row = row.clone();
+    match schema.name {
+        "registrationToken" => keys::registration_decorate(call, &mut row)?,
+        "projectMember" => projects::member_decorate(&mut row),
+        "register" => register::decorate(call, &mut row)?,
+        "credential" if call.principal.role != Role::Service => drop(row.data.remove("secretValue")),
+        "auditLog" => {
+            // A number without its type cannot be spelled.
+            if row.data.get("resourceType").is_none_or(Value::is_null) {
+                row.data.remove("resourceId");
+            }
+        }
+        _ => {}
+    }
+    Ok(row)
+}
+
+/// URL of a link that code answers; `None` when the row has none.
+pub fn computed_link(call: &Call, schema: &Schema, link: &str, row: &AnyRow, id: &str) -> Option<Value> {
+    let own = || Some(Value::String(call.urls.link(&schema.plural, id, link)));
+    match (schema.name, link) {
+        ("registrationToken", "registrationUrl") => keys::registration_url(call, row).ok().flatten().map(Value::String),
+        ("auditLog", "resource") => (!row.get("resourceId").is_null()).then(own).flatten(),
+        ("auditLog", "authenticatedAsIdentity") => {
+            (!row.get("authenticatedAsIdentityId").is_null()).then(own).flatten()
+        }
+        ("project", "hostStats") => Some(Value::String(call.urls.inside(id).link("projects", id, link))),
+        ("host", _) if row.meta.kind != "docker" && row.meta.kind != "sim" => None,
+        _ => own(),
+    }
+}
+
+/// What a link that code answers leads to.
+pub fn follow_computed(
+    read: &Read<'_>,
+    call: &Call,
+    schema: &Schema,
+    row: &AnyRow,
+    link: &str,
+) -> Result<Option<Document>, Failure> {
+    match (schema.name, link) {
+        ("auditLog", "resource") => identities::audited_resource(read, call, row),
+        ("auditLog", "authenticatedAsIdentity") => identities::audited_identity(read, call, row),
+        (_, "stats" | "hostStats" | "containerStats") => host_access::stats(read, call, schema, row, link).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Whether an action that is no process is offered in the row's state.
+pub fn handler_offered(schema: &Schema, row: &AnyRow, action: &str) -> bool {
+    match (schema.base, action) {
+        ("instance", "execute" | "proxy" | "console") => row.meta.state == "running",
+        ("instance", "logs") => matches!(row.meta.state.as_str(), "running" | "stopping" | "stopped"),
+        ("host", "dockersocket") => row.meta.is_live(),
+        ("account", "setmembers" | "delete") => row.meta.is_live(),
+        _ => row.meta.removed.is_none(),
+    }
+}

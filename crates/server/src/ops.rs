@@ -1,0 +1,82 @@
+//! What operators and machines ask of a server: `/ping`, `/healthcheck`, `/metrics`, `/version`, and the agent's binary.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio_util::io::ReaderStream;
+
+use crate::request::Query;
+use crate::state::{ServerState, VERSION};
+
+/// The routes; none needs authentication, none carries API headers.
+pub fn routes(state: ServerState) -> Router {
+    Router::new()
+        .route("/ping", get(async || "pong"))
+        .route("/healthcheck", get(health))
+        .route("/metrics", get(metrics))
+        .route("/version", get(version))
+        .route("/agent/binary", get(agent_binary))
+        .with_state(state)
+}
+
+async fn health(State(state): State<ServerState>) -> Response<Body> {
+    let checks = state.checks().await;
+    let is_well = checks.values().all(Result::is_ok);
+    let body: serde_json::Map<String, Value> = checks
+        .into_iter()
+        .map(|(name, outcome)| {
+            let shown = match outcome {
+                Ok(()) => json!({ "healthy": true }),
+                Err(why) => json!({ "healthy": false, "message": why }),
+            };
+            (name, shown)
+        })
+        .collect();
+    let status = if is_well { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    (status, axum::Json(body)).into_response()
+}
+
+async fn metrics(State(state): State<ServerState>) -> Response<Body> {
+    let text = state.metrics.text();
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+async fn version() -> Response<Body> {
+    axum::Json(json!({ "name": "remuda", "version": VERSION, "gitVersion": format!("v{VERSION}") })).into_response()
+}
+
+/// The agent for an architecture: this very program, or a file of `--agents-dir`.
+async fn agent_binary(State(state): State<ServerState>, RawQuery(query): RawQuery) -> Response<Body> {
+    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let arch = match query.get("arch").unwrap_or(std::env::consts::ARCH) {
+        "amd64" | "x86_64" => "x86_64",
+        "arm64" | "aarch64" => "aarch64",
+        other => {
+            let known = other.chars().filter(char::is_ascii_alphanumeric).take(20).collect::<String>();
+            return (StatusCode::NOT_FOUND, format!("there is no agent for `{known}`; x86_64 and aarch64 are known\n"))
+                .into_response();
+        }
+    };
+    let in_dir = state.options.agents_dir.as_ref().map(|dir| dir.join(format!("remuda-{arch}")));
+    let own = (arch == std::env::consts::ARCH).then(|| std::env::current_exe().ok()).flatten();
+    for path in in_dir.into_iter().chain(own) {
+        let Ok(file) = tokio::fs::File::open(&path).await else { continue };
+        let length = file.metadata().await.map(|metadata| metadata.len()).ok();
+        let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(file, 256 * 1024)));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        if let Some(length) = length {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        return response;
+    }
+    let sentence = format!(
+        "this server has no agent for {arch}: put the binary as `remuda-{arch}` into the directory named by `--agents-dir`\n"
+    );
+    (StatusCode::NOT_FOUND, sentence).into_response()
+}
