@@ -359,3 +359,115 @@ fn link_environment(world: &World, links: &[Linked<'_>]) -> BTreeMap<String, Str
 pub fn host_name(host: &Row<Host>) -> String {
     host.meta.name.clone().or_else(|| host.hostname.clone()).unwrap_or_else(|| host.public_id())
 }
+
+/// Which containers of which host changed when, so that a host is told only what it lacks. Kept while the server runs;
+/// a host that connects gets everything once.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    hosts: BTreeMap<i64, HostLog>,
+    network: i64,
+    /// Changes up to this revision are not told apart any more.
+    floor: i64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct HostLog {
+    order: BTreeSet<(i64, i64)>,
+    /// Revision and uuid by container.
+    changed: BTreeMap<i64, (i64, String)>,
+    volumes: i64,
+    /// Changes up to this revision are not told apart any more.
+    floor: i64,
+}
+
+/// Entries a host's log keeps; more than a host has containers, so that only those long gone are dropped.
+const REMEMBERED: usize = 10_000;
+
+impl Log {
+    /// Starts where a World was listed.
+    pub fn starting_at(revision: i64) -> Log {
+        Log { floor: revision, ..Log::default() }
+    }
+
+    /// A row changed (called with what it was before the World takes it over, and with what it is after).
+    pub fn touch(&mut self, world: &World, record: &crate::record::Record, revision: i64) {
+        use crate::record::Record;
+        let container = match record {
+            Record::Container(row) => return self.touch_container(row, revision),
+            Record::Port(row) => row.instance_id.map(|id| id.number()),
+            Record::Mount(row) => row.instance_id.map(|id| id.number()),
+            Record::InstanceLink(row) => row.instance_id.map(|id| id.number()),
+            Record::Volume(row) => {
+                if let Some(host) = row.host_id {
+                    self.hosts.entry(host.number()).or_default().volumes = revision;
+                }
+                None
+            }
+            Record::Network(_) => {
+                self.network = revision;
+                None
+            }
+            _ => None,
+        };
+        if let Some(row) = container.and_then(|id| world.containers.get(&id)) {
+            self.touch_container(row, revision);
+        }
+    }
+
+    fn touch_container(&mut self, row: &Row<Container>, revision: i64) {
+        let Some(host) = row.host_id else { return };
+        let log = self.hosts.entry(host.number()).or_default();
+        if let Some((before, _)) = log.changed.insert(row.meta.id, (revision, row.meta.uuid.clone())) {
+            log.order.remove(&(before, row.meta.id));
+        }
+        log.order.insert((revision, row.meta.id));
+        while log.order.len() > REMEMBERED {
+            if let Some((revision, id)) = log.order.pop_first() {
+                log.changed.remove(&id);
+                log.floor = log.floor.max(revision);
+            }
+        }
+    }
+
+    /// What the host lacks that has the plan of revision `base`: `None` when nothing. Without a usable base, everything.
+    pub fn since(&self, world: &World, host: i64, base: Option<i64>) -> Option<PlanUpdate> {
+        let log = self.hosts.get(&host);
+        let floor = log.map_or(self.floor, |log| log.floor.max(self.floor));
+        let Some(base) = base.filter(|base| *base >= floor) else { return Some(plan(world, host)) };
+        let mut update = PlanUpdate { revision: world.revision, base: Some(base), ..PlanUpdate::default() };
+        let mut any = false;
+        if self.network > base {
+            update.network = network(world);
+            any = true;
+        }
+        let Some(log) = log else { return any.then_some(update) };
+        for (_, id) in log.order.range((base + 1, i64::MIN)..) {
+            any = true;
+            match world.containers.get(id).map_or(Part::Nothing, |row| part(world, host, row)) {
+                Part::Keep(container) => update.containers.push(*container),
+                Part::Remove(removal) => update.removals.push(removal),
+                Part::Nothing => update.forgotten.extend(log.changed.get(id).map(|(_, uuid)| uuid.clone())),
+            }
+        }
+        if log.volumes > base {
+            update.volume_removals = volume_removals(world, host);
+            any |= !update.volume_removals.is_empty();
+        }
+        any.then_some(update)
+    }
+
+    /// The removals that are not confirmed yet, to ask for them again.
+    pub fn outstanding(world: &World, host: i64) -> Option<PlanUpdate> {
+        let all = plan(world, host);
+        if all.removals.is_empty() && all.volume_removals.is_empty() {
+            return None;
+        }
+        Some(PlanUpdate {
+            revision: world.revision,
+            base: Some(world.revision),
+            removals: all.removals,
+            volume_removals: all.volume_removals,
+            ..PlanUpdate::default()
+        })
+    }
+}

@@ -10,9 +10,12 @@
 pub mod commands;
 pub mod directory;
 pub mod hostplan;
+pub mod hosts;
 pub mod native;
 pub mod observe;
+pub mod orchestrator;
 pub mod plan;
+pub mod queue;
 pub mod record;
 pub mod rows;
 pub mod rules;
@@ -23,3 +26,8 @@ pub mod steps;
 pub(crate) mod testing;
 pub mod transitions;
 pub mod world;
+pub mod worlds;
+
+pub use orchestrator::{Options, Orchestrator};
+pub use settings::Settings;
+pub use worlds::LoopStatus;

@@ -1,0 +1,566 @@
+//! Agents and their connections: who may connect, what they are told, what they report, and what their silence means
+//! (DESIGN §§5, 6). The server's hub carries the messages; decisions and rows are here.
+//!
+//! Liveness is kept in memory; rows change only when a verdict does: silent too long (`reconnecting`, then
+//! `disconnected`), or back (`active`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use remuda_model::states::*;
+use remuda_model::{Agent, Host, PhysicalHost, StoragePool};
+use remuda_schema::{Id, Row, Time};
+use remuda_store::{Error, Query, Scope, Tx};
+use remuda_wire::directory::DirectoryUpdate;
+use remuda_wire::observe::{HostFacts, StateReport};
+use remuda_wire::plan::PlanUpdate;
+use remuda_wire::session::{Consumer, Hello, Position};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::hostplan;
+use crate::observe::{self, Observer};
+use crate::worlds::{ProjectLoop, Shared};
+
+/// Directory changes are gathered that long.
+const DIRECTORY_BATCH: Duration = Duration::from_millis(100);
+/// Unconfirmed removals are asked for again that often.
+const REPEAT: Duration = Duration::from_secs(30);
+/// The liveness loop looks that often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// One connection of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSession {
+    pub agent_id: i64,
+    pub host_id: i64,
+    pub project_id: i64,
+    /// Number of the connection; what comes with an older one is refused.
+    pub generation: i64,
+    /// Where the feed is now.
+    pub position: Position,
+}
+
+/// Why an agent is not served.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConnectRefused {
+    #[error("there is no agent for this key (any more); the host was removed or never registered. Register it again")]
+    Unknown,
+    #[error("the agent is {state}; its host was deactivated or removed")]
+    Inactive { state: String },
+    #[error(
+        "another machine is connected with this identity (`{other}`); one of the two is a copy. Remove the state \
+         directory on the copy and register it by itself"
+    )]
+    TwoMachines { other: String },
+    #[error("the connection could not be recorded")]
+    Store(#[from] Error),
+}
+
+impl ConnectRefused {
+    /// Whether trying again later can help without a person.
+    pub fn again(&self) -> bool {
+        !matches!(self, ConnectRefused::Unknown)
+    }
+}
+
+/// Why a report was not taken. After `Outdated` the connection is useless; after `Store` the agent repeats the report.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReportRefused {
+    #[error("a newer connection of this agent exists (generation {newest}, this is {generation})")]
+    Outdated { generation: i64, newest: i64 },
+    #[error("the report could not be stored")]
+    Store(#[from] Error),
+}
+
+/// What to send to a host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostUpdate {
+    pub plan: Option<PlanUpdate>,
+    pub directory: Option<DirectoryUpdate>,
+}
+
+/// What a host says of a container's pull or start; not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub message: String,
+    pub percent: Option<i64>,
+    pub at: Time,
+}
+
+/// Live connections and samples, in memory.
+#[derive(Debug, Default)]
+pub struct Live {
+    sessions: Mutex<BTreeMap<i64, Connection>>,
+    samples: Mutex<BTreeMap<i64, Sample>>,
+    applied: Mutex<BTreeMap<(i64, Consumer), i64>>,
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    generation: i64,
+    machine: String,
+    heard: Time,
+    connected: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    fn heard(&self, agent: i64, generation: i64, now: Time) {
+        if let Some(connection) = lock(&self.sessions).get_mut(&agent)
+            && connection.generation == generation
+        {
+            connection.heard = now;
+        }
+    }
+
+    /// Progress of that container, as its host last told it.
+    pub fn sample(&self, container: i64) -> Option<Sample> {
+        lock(&self.samples).get(&container).cloned()
+    }
+
+    /// Directory revision that consumer of the host works with.
+    pub fn applied(&self, host: i64, consumer: Consumer) -> Option<i64> {
+        lock(&self.applied).get(&(host, consumer)).copied()
+    }
+}
+
+/// Who reports.
+fn observer(shared: &Shared, session: &HostSession) -> Observer {
+    Observer {
+        project_id: session.project_id,
+        host_id: session.host_id,
+        now: shared.now(),
+        settings: shared.settings(),
+        random: shared.seams.random.clone(),
+    }
+}
+
+/// An agent has connected: its rows, made at the first time, and the number of the connection.
+pub async fn host_connect(
+    shared: &Shared,
+    live: &Live,
+    agent_account_id: i64,
+    hello: &Hello,
+) -> Result<HostSession, ConnectRefused> {
+    let now = shared.now();
+    let settings = shared.settings();
+    let (hello, machine) = (hello.clone(), hello.machine.clone());
+    let other = {
+        let patience = settings.reconnecting_after_ms();
+        let agent = shared
+            .store
+            .read(move |read| read.first::<Agent>(&Scope::Everything, &Query::new().eq("accountId", agent_account_id)))
+            .await?
+            .ok_or(ConnectRefused::Unknown)?;
+        let connection = lock(&live.sessions).get(&agent.meta.id).cloned();
+        connection.filter(|known| known.connected && known.machine != machine && now.ms_since(known.heard) < patience)
+    };
+    if let Some(other) = other {
+        tracing::warn!(
+            agent_account_id,
+            "two machines have the identity of one agent: {} and {machine}",
+            other.machine
+        );
+        return Err(ConnectRefused::TwoMachines { other: other.machine });
+    }
+    let identity = shared.store.identity().clone();
+    let committed = shared
+        .store
+        .write(move |tx| -> Result<HostSession, ConnectRefused> { connect(tx, agent_account_id, &hello, now) })
+        .await?;
+    let mut session = committed.value;
+    session.position = Position { store: identity.store_id, epoch: identity.epoch, revision: committed.revision };
+    let connection = Connection { generation: session.generation, machine, heard: now, connected: true };
+    lock(&live.sessions).insert(session.agent_id, connection);
+    Ok(session)
+}
+
+fn connect(tx: &mut Tx<'_>, account: i64, hello: &Hello, now: Time) -> Result<HostSession, ConnectRefused> {
+    let query = Query::new().eq("accountId", account);
+    let mut agent = tx.first::<Agent>(&Scope::Everything, &query)?.ok_or(ConnectRefused::Unknown)?;
+    match agent.meta.state.as_str() {
+        REMOVING | REMOVED | PURGING | PURGED => return Err(ConnectRefused::Unknown),
+        INACTIVE | DEACTIVATING => return Err(ConnectRefused::Inactive { state: agent.meta.state.clone() }),
+        _ => {}
+    }
+    let project = agent.resource_account_id.ok_or(ConnectRefused::Unknown)?.number();
+    agent.generation += 1;
+    agent.last_seen = Some(now);
+    if agent.meta.state != ACTIVE {
+        agent.meta.enter(ACTIVE);
+    }
+    tx.update(&mut agent)?;
+    let hosts: Vec<Row<Host>> = tx.list(&Scope::Everything, &Query::new().eq("agentId", agent.meta.id))?;
+    let known = hosts.into_iter().find(|host| host.reported_uuid.as_deref() == Some(&hello.host_uuid));
+    let host_id = match known {
+        Some(mut host) => {
+            if facts(&mut host, &hello.facts) {
+                tx.update(&mut host)?;
+            }
+            host.meta.id
+        }
+        None => host_insert(tx, &agent, project, hello)?,
+    };
+    Ok(HostSession {
+        agent_id: agent.meta.id,
+        host_id,
+        project_id: project,
+        generation: agent.generation,
+        position: Position::default(),
+    })
+}
+
+/// The rows of a host that connects for the first time (`resources-infra.md` §3.5).
+fn host_insert(tx: &mut Tx<'_>, agent: &Row<Agent>, project: i64, hello: &Hello) -> Result<i64, Error> {
+    let physical = PhysicalHost { agent_id: Some(agent.id()), ..PhysicalHost::default() };
+    let mut physical = Row::new(Some(project), ACTIVE, physical);
+    physical.meta.name = Some(hello.facts.hostname.clone());
+    let physical = tx.insert(physical)?;
+    let mut labels = hello.facts.create_labels.clone();
+    labels.extend(hello.facts.labels.clone());
+    let data = Host {
+        agent_id: Some(agent.id()),
+        agent_state: Some(ACTIVE.to_owned()),
+        compute_total: Some(1_000_000),
+        physical_host_id: Some(physical.id()),
+        reported_uuid: Some(hello.host_uuid.clone()),
+        labels: Some(labels),
+        ..Host::default()
+    };
+    let mut host = Row::new(Some(project), REGISTERING, data);
+    host.meta.kind.clone_from(&hello.kind);
+    host.meta.name.clone_from(&hello.name);
+    facts(&mut host, &hello.facts);
+    let host = tx.insert(host)?;
+    let pool = StoragePool { host_id: Some(host.id()), agent_id: Some(agent.id()), ..StoragePool::default() };
+    let mut pool = Row::new(Some(project), ACTIVE, pool);
+    pool.meta.kind.clone_from(&hello.kind);
+    pool.meta.name = Some(format!("{} Storage Pool", hello.facts.hostname));
+    tx.insert(pool)?;
+    Ok(host.meta.id)
+}
+
+/// Takes reported facts over: reported keys win, others stay. Whether anything changed.
+fn facts(host: &mut Row<Host>, facts: &HostFacts) -> bool {
+    let before = host.clone();
+    if !facts.hostname.is_empty() {
+        host.hostname = Some(facts.hostname.clone());
+    }
+    if facts.address.is_some() {
+        host.agent_ip.clone_from(&facts.address);
+    }
+    if !facts.info.is_null() {
+        let mut info = host.info.take().unwrap_or_default();
+        merge(&mut info, &facts.info);
+        host.info = Some(info);
+    }
+    host.subnet_problem.clone_from(&facts.network_problem);
+    if !facts.labels.is_empty() {
+        host.labels.get_or_insert_with(BTreeMap::new).extend(facts.labels.clone());
+    }
+    *host != before
+}
+
+/// Key by key at the first level, as the original merged maps.
+fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
+    match (into.as_object_mut(), from.as_object()) {
+        (Some(into), Some(from)) => {
+            into.extend(
+                from.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())),
+            );
+        }
+        _ => *into = from.clone(),
+    }
+}
+
+/// Stores a state report, in one transaction. Reports of an older connection are refused.
+pub async fn host_report(
+    shared: &Shared,
+    live: &Live,
+    session: &HostSession,
+    report: StateReport,
+) -> Result<(), ReportRefused> {
+    live.heard(session.agent_id, session.generation, shared.now());
+    let who = observer(shared, session);
+    let (agent, generation) = (session.agent_id, session.generation);
+    let report = Arc::new(report);
+    shared
+        .store
+        .write(move |tx| -> Result<(), ReportRefused> {
+            check_generation(tx, agent, generation)?;
+            Ok(observe::report(tx, &who, &report)?)
+        })
+        .await?;
+    Ok(())
+}
+
+fn check_generation(tx: &Tx<'_>, agent: i64, generation: i64) -> Result<(), ReportRefused> {
+    let newest = tx.get::<Agent>(&Scope::Everything, Id::new(agent))?.map_or(0, |agent| agent.generation);
+    if newest == generation { Ok(()) } else { Err(ReportRefused::Outdated { generation, newest }) }
+}
+
+/// Stores facts that changed.
+pub async fn host_facts(
+    shared: &Shared,
+    live: &Live,
+    session: &HostSession,
+    told: HostFacts,
+) -> Result<(), ReportRefused> {
+    live.heard(session.agent_id, session.generation, shared.now());
+    let (agent, generation, host) = (session.agent_id, session.generation, session.host_id);
+    shared
+        .store
+        .write(move |tx| -> Result<(), ReportRefused> {
+            check_generation(tx, agent, generation)?;
+            if let Some(mut host) = tx.get::<Host>(&Scope::Everything, Id::new(host))?
+                && facts(&mut host, &told)
+            {
+                tx.update(&mut host)?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// The agent is there.
+pub fn host_heard(shared: &Shared, live: &Live, session: &HostSession) {
+    live.heard(session.agent_id, session.generation, shared.now());
+}
+
+/// The connection ended. An announced end is believed at once; another only counts when it lasts.
+pub async fn host_gone(shared: &Shared, live: &Live, session: &HostSession, announced: bool) {
+    {
+        let mut sessions = lock(&live.sessions);
+        let Some(connection) = sessions.get_mut(&session.agent_id) else { return };
+        if connection.generation != session.generation {
+            return;
+        }
+        connection.connected = false;
+    }
+    if announced {
+        let (agent, generation) = (session.agent_id, session.generation);
+        let written = shared
+            .store
+            .write(move |tx| -> Result<(), Error> {
+                let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(agent))? else { return Ok(()) };
+                if agent.generation == generation && agent.meta.state == ACTIVE {
+                    agent.meta.enter(RECONNECTING);
+                    agent.meta.progress.message = Some("The agent was stopped on purpose".to_owned());
+                    tx.update(&mut agent)?;
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = written {
+            tracing::warn!(%error, agent = session.agent_id, "the end of a connection could not be recorded");
+        }
+    }
+}
+
+/// A consumer on the host works with that directory revision.
+pub fn host_applied(live: &Live, session: &HostSession, consumer: Consumer, revision: i64) {
+    lock(&live.applied).insert((session.host_id, consumer), revision);
+}
+
+/// Progress of a pull or build: shown, not stored; and a reason to go on waiting.
+pub fn host_progress(
+    shared: &Shared,
+    live: &Live,
+    session: &HostSession,
+    uuid: &str,
+    message: String,
+    percent: Option<i64>,
+) {
+    let now = shared.now();
+    live.heard(session.agent_id, session.generation, now);
+    let Some(project) = shared.project(session.project_id) else { return };
+    let mut state = project.state();
+    let Some(row) = state.world.container_by_uuid(uuid) else { return };
+    let id = row.meta.id;
+    let waits = matches!(row.meta.state.as_str(), STARTING | CREATING | RESTARTING | STOPPING);
+    let mut samples = lock(&live.samples);
+    if waits {
+        state.world.progress_at.insert(id, now);
+        samples.insert(id, Sample { message, percent, at: now });
+    } else {
+        state.world.progress_at.remove(&id);
+        samples.remove(&id);
+    }
+}
+
+/// Turns silence into states, and forgets samples of containers that are done.
+pub async fn watch_liveness(shared: Arc<Shared>, live: Arc<Live>) {
+    let started = shared.now();
+    loop {
+        shared.seams.clock.sleep(LOOK).await;
+        let now = shared.now();
+        let settings = shared.settings();
+        let mut silent: Vec<(i64, &'static str)> = Vec::new();
+        for project in shared.projects() {
+            let mut state = project.state();
+            for (id, agent) in &state.world.agents {
+                let heard = lock(&live.sessions).get(id).map_or(started, |connection| connection.heard);
+                let silence = now.ms_since(heard);
+                let verdict = match agent.meta.state.as_str() {
+                    ACTIVE if silence >= settings.reconnecting_after_ms() => RECONNECTING,
+                    RECONNECTING if silence >= settings.disconnected_after_ms() => DISCONNECTED,
+                    _ => continue,
+                };
+                silent.push((*id, verdict));
+            }
+            let done = |id: &i64, world: &crate::world::World| {
+                world.containers.get(id).is_none_or(|row| matches!(row.meta.state.as_str(), RUNNING | STOPPED | ERROR))
+            };
+            let ended: Vec<i64> = state.world.progress_at.keys().filter(|id| done(id, &state.world)).copied().collect();
+            for id in ended {
+                state.world.progress_at.remove(&id);
+                lock(&live.samples).remove(&id);
+            }
+        }
+        if silent.is_empty() {
+            continue;
+        }
+        let written = shared
+            .store
+            .write(move |tx| -> Result<(), Error> {
+                for (id, verdict) in &silent {
+                    let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(*id))? else { continue };
+                    let from = if *verdict == RECONNECTING { ACTIVE } else { RECONNECTING };
+                    if agent.meta.state == from {
+                        agent.meta.enter(verdict);
+                        tx.update(&mut agent)?;
+                    }
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "the state of silent agents could not be recorded; trying again");
+        }
+    }
+}
+
+/// A host that was silent is heard again on the same connection: it is active.
+pub async fn host_back(shared: &Shared, session: &HostSession) -> Result<(), ReportRefused> {
+    let (agent, generation) = (session.agent_id, session.generation);
+    shared
+        .store
+        .write(move |tx| -> Result<(), ReportRefused> {
+            check_generation(tx, agent, generation)?;
+            if let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(agent))?
+                && matches!(agent.meta.state.as_str(), RECONNECTING | DISCONNECTED)
+            {
+                agent.meta.enter(ACTIVE);
+                tx.update(&mut agent)?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// The stream of what to send to one connection.
+pub struct HostUpdates {
+    shared: Arc<Shared>,
+    session: HostSession,
+    project: Option<Arc<ProjectLoop>>,
+    told: Option<watch::Receiver<i64>>,
+    plan_sent: Option<i64>,
+    directory_sent: Option<i64>,
+    directory_due: Option<Instant>,
+    repeat_at: Instant,
+}
+
+impl HostUpdates {
+    pub(crate) fn new(shared: Arc<Shared>, session: HostSession, have: Option<Position>) -> HostUpdates {
+        let identity = shared.store.identity();
+        // The directory of the same store, epoch and past is worth a delta; the plan is small and always sent whole.
+        let same = |have: &Position| {
+            have.store == identity.store_id
+                && have.epoch == identity.epoch
+                && have.revision <= session.position.revision
+        };
+        let directory_sent = have.filter(same).map(|have| have.revision);
+        let repeat_at = shared.seams.clock.instant() + REPEAT;
+        HostUpdates {
+            shared,
+            session,
+            project: None,
+            told: None,
+            plan_sent: None,
+            directory_sent,
+            directory_due: None,
+            repeat_at,
+        }
+    }
+
+    /// The next update; `None` when the project is gone. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<HostUpdate> {
+        self.wait_for_world().await?;
+        let project = Arc::clone(self.project.as_ref()?);
+        loop {
+            let now = self.shared.seams.clock.instant();
+            if let Some(update) = self.due(&project, now) {
+                return Some(update);
+            }
+            let wake_at = self.directory_due.map_or(self.repeat_at, |due| due.min(self.repeat_at));
+            let told = self.told.as_mut()?;
+            tokio::select! {
+                biased;
+                changed = told.changed() => if changed.is_err() { return None },
+                () = self.shared.seams.clock.sleep(wake_at.saturating_duration_since(now)) => {}
+            }
+            self.shared.project(self.session.project_id)?;
+        }
+    }
+
+    /// The rows of this very connection must be in the World first.
+    async fn wait_for_world(&mut self) -> Option<()> {
+        if self.project.is_some() {
+            return Some(());
+        }
+        let mut revision = self.shared.revision.subscribe();
+        let wanted = self.session.position.revision;
+        revision.wait_for(|reached| *reached >= wanted).await.ok()?;
+        let project = self.shared.project(self.session.project_id)?;
+        let mut told = project.told.subscribe();
+        told.mark_changed();
+        self.told = Some(told);
+        self.project = Some(project);
+        Some(())
+    }
+
+    fn due(&mut self, project: &ProjectLoop, now: Instant) -> Option<HostUpdate> {
+        let state = project.state();
+        let mut update = HostUpdate::default();
+        update.plan = state.plans.since(&state.world, self.session.host_id, self.plan_sent);
+        if update.plan.is_none() && now >= self.repeat_at {
+            update.plan = hostplan::Log::outstanding(&state.world, self.session.host_id).map(|repeat| PlanUpdate {
+                base: self.plan_sent,
+                revision: self.plan_sent.unwrap_or(repeat.revision),
+                ..repeat
+            });
+            self.repeat_at = now + REPEAT;
+        }
+        if let Some(plan) = &update.plan {
+            self.plan_sent = Some(plan.revision);
+        }
+        let behind = self.directory_sent.is_none_or(|sent| sent < state.directory.current.revision);
+        let first = self.directory_due.is_none() && update.plan.as_ref().is_some_and(|plan| plan.base.is_none());
+        if behind && (first || self.directory_due.is_some_and(|due| now >= due)) {
+            let directory = state.directory.since(self.directory_sent);
+            self.directory_sent = Some(directory.revision);
+            self.directory_due = None;
+            update.directory = Some(directory);
+        } else if behind && self.directory_due.is_none() {
+            self.directory_due = Some(now + DIRECTORY_BATCH);
+        }
+        (update != HostUpdate::default()).then_some(update)
+    }
+}

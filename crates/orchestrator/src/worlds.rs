@@ -1,0 +1,769 @@
+//! The loops: one follower of the change feed for all projects, one planning loop per project, one for rows without a
+//! plan of their own.
+//!
+//! The follower loads each changed row once and puts it into the World of its project, which wakes the keys that
+//! care. A project's loop takes what is due, plans it against the World, and writes the steps of many keys in one
+//! transaction. Two keys of a batch never write the same row. When the transaction is refused, each key is written
+//! by itself, so that only the one that was wrong waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use remuda_model::states::PURGED;
+use remuda_model::{
+    Account, Agent, Container, ContainerEvent, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network,
+    PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap, ServiceExposeMap, Setting, Stack,
+    StoragePool, Volume,
+};
+use remuda_runtime::Seams;
+use remuda_schema::{Resource, Row, Time};
+use remuda_store::{Change, Error, Feed, Query, Read, Scope, Store};
+use tokio::sync::{Notify, watch};
+
+use crate::directory;
+use crate::hostplan;
+use crate::plan::{self, Moment, Plan, Step, Subject, lifecycle};
+use crate::queue::Queue;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::steps;
+use crate::world::World;
+
+/// Keys planned and written together.
+const BATCH: usize = 256;
+/// Changes read from the feed at once.
+const FEED_LIMIT: u64 = 2000;
+/// The follower looks that often though nobody wakes it.
+const POLL: Duration = Duration::from_secs(2);
+
+/// A key of the loop for rows without a plan: table, type, number.
+type RowKey = (&'static str, &'static str, i64);
+
+/// What all loops share.
+pub struct Shared {
+    pub store: Store,
+    pub seams: Seams,
+    settings: RwLock<Arc<Settings>>,
+    projects: Mutex<BTreeMap<i64, Arc<ProjectLoop>>>,
+    /// Revision every World has reached.
+    reached: AtomicI64,
+    /// The same, to wait for.
+    pub revision: watch::Sender<i64>,
+    rows: Mutex<Queue<RowKey>>,
+    rows_wake: Notify,
+    follower_error: Mutex<Option<String>>,
+}
+
+/// One project: its World and its loop.
+pub struct ProjectLoop {
+    pub id: i64,
+    state: Mutex<ProjectState>,
+    wake: Notify,
+    /// Raised when what hosts are told may have changed.
+    pub told: watch::Sender<i64>,
+}
+
+/// What the lock of a project guards.
+pub struct ProjectState {
+    pub world: World,
+    pub directory: directory::Log,
+    pub plans: hostplan::Log,
+    queue: Queue<Subject>,
+    next_full_pass: Time,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ProjectLoop {
+    fn new(id: i64) -> ProjectLoop {
+        let state = ProjectState {
+            world: World::new(id),
+            directory: directory::Log::default(),
+            plans: hostplan::Log::default(),
+            queue: Queue::default(),
+            next_full_pass: Time(0),
+        };
+        let (told, _) = watch::channel(0);
+        ProjectLoop { id, state: Mutex::new(state), wake: Notify::new(), told }
+    }
+
+    /// The World and what hosts are told of it.
+    pub fn state(&self) -> MutexGuard<'_, ProjectState> {
+        lock(&self.state)
+    }
+}
+
+impl ProjectState {
+    /// Takes a changed row over, and wakes the keys that care.
+    fn put(&mut self, record: &Record, revision: i64) {
+        let before = self.world.record(record.table(), record.meta().id);
+        // Who is touched may depend on what the row said before as well as on what it says now.
+        let mut subjects = before.as_ref().map(|old| subjects(&self.world, old)).unwrap_or_default();
+        if let Some(old) = &before {
+            self.plans.touch(&self.world, old, revision);
+        }
+        self.world.put(record);
+        subjects.extend(self::subjects(&self.world, record));
+        self.plans.touch(&self.world, record, revision);
+        let keys = directory::touched(&self.world, record);
+        self.directory.refresh(&self.world, keys, revision);
+        subjects.into_iter().for_each(|subject| self.queue.wake(subject));
+    }
+
+    fn forget(&mut self, table: &str, id: i64, revision: i64) {
+        if let Some(mut record) = self.world.record(table, id) {
+            record.meta_mut().state = PURGED.to_owned();
+            self.put(&record, revision);
+        }
+    }
+
+    fn wake_all(&mut self) {
+        let world = &self.world;
+        let all = [Subject::Project]
+            .into_iter()
+            .chain(world.hosts.keys().map(|id| Subject::Host(*id)))
+            .chain(world.stacks.keys().map(|id| Subject::Stack(*id)))
+            .chain(world.services.keys().map(|id| Subject::Service(*id)))
+            .chain(world.containers.keys().map(|id| Subject::Container(*id)))
+            .chain(world.volumes.keys().map(|id| Subject::Volume(*id)));
+        for subject in all {
+            self.queue.wake(subject);
+        }
+    }
+}
+
+/// Keys whose plan may come out differently after that row changed.
+fn subjects(world: &World, record: &Record) -> Vec<Subject> {
+    let id = record.meta().id;
+    let of_container = |container: i64| {
+        let row = world.containers.get(&container);
+        let service = row.and_then(|row| row.service_id).map(|id| Subject::Service(id.number()));
+        let host = row.and_then(|row| row.host_id).map(|id| Subject::Host(id.number()));
+        [Some(Subject::Container(container)), service, host].into_iter().flatten()
+    };
+    let mut woken = match record {
+        Record::Project(_) => vec![Subject::Project],
+        Record::Agent(_) => world.hosts_by_agent.get(&id).map(Subject::Host).collect(),
+        Record::Host(_) => vec![Subject::Host(id)],
+        Record::Stack(_) => vec![Subject::Stack(id)],
+        Record::Service(row) => {
+            let stack = row.environment_id.map(|id| Subject::Stack(id.number()));
+            let consumers = world.each(&world.consume_maps, &world.consume_maps_by_consumed, id);
+            let consumers = consumers.filter_map(|map| Some(Subject::Service(map.service_id?.number())));
+            stack.into_iter().chain(consumers).chain([Subject::Service(id)]).collect()
+        }
+        Record::Container(row) => {
+            let service = row.service_id.map(|id| Subject::Service(id.number()));
+            let host = row.host_id.map(|id| Subject::Host(id.number()));
+            let dependent = world.containers_by_dependency.get(&id).map(Subject::Container);
+            dependent.chain(service).chain(host).chain([Subject::Container(id)]).collect()
+        }
+        Record::ServiceExposeMap(row) => row.service_id.map(|id| Subject::Service(id.number())).into_iter().collect(),
+        Record::ServiceConsumeMap(row) => row.service_id.map(|id| Subject::Service(id.number())).into_iter().collect(),
+        Record::Port(row) => row.instance_id.map(|id| of_container(id.number()).collect()).unwrap_or_default(),
+        Record::Mount(row) => row.volume_id.map(|id| Subject::Volume(id.number())).into_iter().collect(),
+        Record::Volume(row) => {
+            let root = row.instance_id.map(|id| Subject::Container(id.number()));
+            root.into_iter().chain([Subject::Volume(id)]).collect()
+        }
+        Record::Label(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
+        Record::IpAddress(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    // A host that changed (or whose agent did) matters to what waits for it there.
+    let hosts: Vec<i64> = match record {
+        Record::Host(_) => vec![id],
+        Record::Agent(_) => world.hosts_by_agent.get(&id).collect(),
+        _ => Vec::new(),
+    };
+    for host in hosts {
+        for row in world.containers_on(host) {
+            let waits = remuda_model::machines::CONTAINER.is_transitional(&row.meta.state);
+            woken.extend(row.service_id.map(|id| Subject::Service(id.number())));
+            woken.extend(waits.then_some(Subject::Container(row.meta.id)));
+        }
+        woken.extend(world.volumes_by_host.get(&host).map(Subject::Volume));
+    }
+    if world.project.as_ref().is_some_and(|row| row.meta.state == "purging") {
+        woken.push(Subject::Project);
+    }
+    woken
+}
+
+impl Shared {
+    pub fn new(store: Store, seams: Seams) -> Shared {
+        let (revision, _) = watch::channel(0);
+        Shared {
+            store,
+            seams,
+            settings: RwLock::default(),
+            projects: Mutex::default(),
+            reached: AtomicI64::new(0),
+            revision,
+            rows: Mutex::new(Queue::default()),
+            rows_wake: Notify::new(),
+            follower_error: Mutex::default(),
+        }
+    }
+
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn now(&self) -> Time {
+        Time(self.seams.clock.now_ms())
+    }
+
+    /// The loop of a project, if it is known.
+    pub fn project(&self, id: i64) -> Option<Arc<ProjectLoop>> {
+        lock(&self.projects).get(&id).cloned()
+    }
+
+    /// Every project, by number.
+    pub fn projects(&self) -> Vec<Arc<ProjectLoop>> {
+        lock(&self.projects).values().cloned().collect()
+    }
+
+    /// Revision every World has reached.
+    pub fn reached(&self) -> i64 {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    /// The project a row belongs to.
+    fn project_of(record: &Record) -> Option<i64> {
+        match record {
+            Record::Project(row) => Some(row.meta.id),
+            Record::Agent(row) => row.resource_account_id.map(|id| id.number()),
+            Record::ProjectMember(row) => row.project_id.map(|id| id.number()),
+            other => other.meta().account_id,
+        }
+    }
+
+    /// Takes changed rows over.
+    fn take(self: &Arc<Self>, mut records: Vec<Record>, gone: &[(String, i64)], revision: i64) {
+        // A project before what is in it.
+        records.sort_by_key(|record| !matches!(record, Record::Project(_)));
+        let mut touched: BTreeMap<i64, Arc<ProjectLoop>> = BTreeMap::new();
+        for record in &records {
+            if let Record::Project(row) = record {
+                self.ensure_project(row);
+            }
+            let project = Self::project_of(record).and_then(|id| self.project(id));
+            if let Some(project) = project {
+                project.state().put(record, revision);
+                touched.insert(project.id, project);
+            }
+            self.look_at_row(record);
+        }
+        if !gone.is_empty() {
+            for project in self.projects() {
+                let mut state = project.state();
+                gone.iter().for_each(|(table, id)| state.forget(table, *id, revision));
+                drop(state);
+                touched.insert(project.id, project);
+            }
+        }
+        self.reached.store(revision, Ordering::Release);
+        for project in self.projects() {
+            let mut state = project.state();
+            state.world.revision = revision;
+            state.queue.reached(revision);
+            let due = state.queue.has_ready(revision);
+            drop(state);
+            if due {
+                project.wake.notify_one();
+            }
+            if touched.contains_key(&project.id) {
+                project.told.send_replace(revision);
+            }
+        }
+        self.revision.send_replace(revision);
+        lock(&self.rows).reached(revision);
+        self.rows_wake.notify_one();
+    }
+
+    fn ensure_project(self: &Arc<Self>, row: &Row<Project>) {
+        let id = row.meta.id;
+        let mut projects = lock(&self.projects);
+        if row.meta.state == PURGED {
+            if let Some(gone) = projects.remove(&id) {
+                gone.wake.notify_one();
+            }
+        } else if !projects.contains_key(&id) {
+            let project = Arc::new(ProjectLoop::new(id));
+            projects.insert(id, Arc::clone(&project));
+            drop(projects);
+            let shared = Arc::clone(self);
+            self.seams.tasks.spawn_until_stopped("project", async move { shared.run_project(project).await });
+        }
+    }
+
+    fn look_at_row(&self, record: &Record) {
+        let settings = self.settings();
+        let moment = Moment { now: self.now(), settings: &settings, random: &self.seams.random };
+        let key = (record.table(), record.type_name(), record.meta().id);
+        let mut rows = lock(&self.rows);
+        if lifecycle::settle(record, moment).is_some() {
+            rows.wake(key);
+        } else if let Some(at) = lifecycle::again(record) {
+            rows.wake_at(key, at);
+        }
+    }
+
+    // ---- the follower
+
+    /// Lists everything, then follows the feed.
+    pub async fn follow(self: Arc<Self>) {
+        let mut newest = self.store.watch();
+        let mut at: Option<i64> = None;
+        loop {
+            let step = match at {
+                None => self.list().await.map(Some),
+                Some(after) => self.advance(after).await,
+            };
+            match step {
+                Ok(next) => {
+                    *lock(&self.follower_error) = None;
+                    let moved = next != at;
+                    at = next;
+                    if moved {
+                        continue;
+                    }
+                    tokio::select! {
+                        biased;
+                        changed = newest.changed() => if changed.is_err() { return },
+                        () = self.seams.clock.sleep(POLL) => {}
+                    }
+                }
+                Err(Error::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the change feed cannot be followed; trying again");
+                    *lock(&self.follower_error) = Some(error.to_string());
+                    self.seams.clock.sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn list(self: &Arc<Self>) -> Result<i64, Error> {
+        let (records, settings, revision) = self
+            .store
+            .read(|read| -> Result<_, Error> { Ok((list_all(read)?, load_settings(read)?, read.revision()?)) })
+            .await?;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        for project in self.projects() {
+            let mut state = project.state();
+            state.world = World::new(project.id);
+            state.directory = directory::Log::default();
+            state.plans = hostplan::Log::default();
+        }
+        self.take(records, &[], revision);
+        for project in self.projects() {
+            let mut state = project.state();
+            state.directory = directory::Log::new(&state.world);
+            state.plans = hostplan::Log::starting_at(revision);
+            state.wake_all();
+            drop(state);
+            project.wake.notify_one();
+            project.told.send_replace(revision);
+        }
+        Ok(revision)
+    }
+
+    /// The revision reached; `None` when the feed does not reach back and everything must be listed again.
+    async fn advance(self: &Arc<Self>, after: i64) -> Result<Option<i64>, Error> {
+        let loaded = self
+            .store
+            .read(move |read| -> Result<_, Error> {
+                let changes = match read.changes(after, FEED_LIMIT)? {
+                    Feed::TooOld => return Ok(None),
+                    Feed::Changes(changes) => changes,
+                };
+                let Some(last) = changes.last().map(|change| change.revision) else { return Ok(Some(None)) };
+                let settings = changes.iter().any(|change| change.table == Setting::TABLE);
+                let settings = if settings { Some(load_settings(read)?) } else { None };
+                let (records, gone) = load(read, &changes)?;
+                Ok(Some(Some((records, gone, settings, last))))
+            })
+            .await?;
+        let Some(loaded) = loaded else { return Ok(None) };
+        let Some((records, gone, settings, last)) = loaded else { return Ok(Some(after)) };
+        if let Some(settings) = settings {
+            *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        }
+        self.take(records, &gone, last);
+        Ok(Some(last))
+    }
+
+    // ---- a project's loop
+
+    async fn run_project(self: Arc<Self>, project: Arc<ProjectLoop>) {
+        loop {
+            if self.project(project.id).is_none() {
+                return;
+            }
+            let batch = self.plan_batch(&project);
+            if batch.is_empty() {
+                let wait = self.until_due(&project);
+                tokio::select! {
+                    biased;
+                    () = project.wake.notified() => {}
+                    () = self.seams.clock.sleep(wait) => {}
+                }
+                continue;
+            }
+            self.write_batch(&project, batch).await;
+        }
+    }
+
+    fn until_due(&self, project: &ProjectLoop) -> Duration {
+        let state = project.state();
+        let due = state.queue.next_due().map_or(state.next_full_pass, |due| due.min(state.next_full_pass));
+        Duration::from_millis(due.ms_since(self.now()).clamp(1, 60_000).unsigned_abs())
+    }
+
+    /// Plans what is due. What needs no write is done; what is left wants to be written.
+    fn plan_batch(&self, project: &ProjectLoop) -> Vec<(Subject, Plan)> {
+        let settings = self.settings();
+        let now = self.now();
+        let mut guard = project.state();
+        let state = &mut *guard;
+        if now >= state.next_full_pass {
+            state.next_full_pass = now.plus_ms(settings.full_pass_ms());
+            state.wake_all();
+        }
+        let mut batch: Vec<(Subject, Plan)> = Vec::new();
+        let mut written: BTreeSet<(&'static str, i64)> = BTreeSet::new();
+        loop {
+            let taken = state.queue.take(now, self.reached(), BATCH);
+            if taken.is_empty() {
+                break;
+            }
+            state.queue.status.n_passes += 1;
+            state.queue.status.last_pass = Some(now);
+            for subject in taken {
+                let moment = Moment { now, settings: &settings, random: &self.seams.random };
+                let plan = plan::plan(&state.world, subject, moment);
+                if plan.steps.is_empty() {
+                    state.queue.done(subject, None, plan.again);
+                    continue;
+                }
+                if plan.writes().any(|key| written.contains(&key)) {
+                    // The row is written by another key of this batch: plan again when that has come back.
+                    batch.push((subject, Plan::default()));
+                    continue;
+                }
+                written.extend(plan.writes());
+                show(&mut state.world, &plan);
+                batch.push((subject, plan));
+            }
+            if batch.len() >= BATCH {
+                break;
+            }
+        }
+        batch
+    }
+
+    async fn write_batch(&self, project: &ProjectLoop, batch: Vec<(Subject, Plan)>) {
+        let (deferred, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(_, plan)| plan.steps.is_empty());
+        let steps: Vec<Step> = batch.iter().flat_map(|(_, plan)| plan.steps.iter().cloned()).collect();
+        let n_keys = batch.len();
+        let mut committed = 0;
+        match self.write_steps(steps).await {
+            Ok(revision) => {
+                committed = revision;
+                let mut state = project.state();
+                for (subject, plan) in batch {
+                    state.queue.done(subject, Some(revision), plan.again);
+                }
+            }
+            Err(error) if n_keys == 1 || !is_somebodys_fault(&error) => {
+                for (subject, plan) in batch {
+                    self.refused(project, subject, &plan, &error).await;
+                }
+            }
+            Err(_) => {
+                for (subject, plan) in batch {
+                    match self.write_steps(plan.steps.clone()).await {
+                        Ok(revision) => {
+                            committed = revision;
+                            project.state().queue.done(subject, Some(revision), plan.again);
+                        }
+                        Err(error) => self.refused(project, subject, &plan, &error).await,
+                    }
+                }
+            }
+        }
+        let mut state = project.state();
+        for (subject, _) in deferred {
+            state.queue.put_back(subject, committed);
+        }
+        // The feed may have been faster than the answer to the write.
+        let reached = self.reached();
+        state.queue.reached(reached);
+    }
+
+    async fn write_steps(&self, steps: Vec<Step>) -> Result<i64, Error> {
+        let random = self.seams.random.clone();
+        let now = self.now();
+        let committed = self.store.write(move |tx| steps::apply(tx, &steps, now, &random)).await?;
+        Ok(committed.revision)
+    }
+
+    /// Nothing of the plan was written: what was shown early is taken back, and the key waits.
+    async fn refused(&self, project: &ProjectLoop, subject: Subject, plan: &Plan, error: &Error) {
+        match error {
+            Error::Changed { .. } | Error::Claimed { .. } => {
+                tracing::debug!(project = project.id, ?subject, %error, "planned on something that changed; planning again");
+            }
+            error => {
+                tracing::warn!(project = project.id, ?subject, %error, "a plan could not be written; trying again")
+            }
+        }
+        let shown: Vec<i64> = plan.steps.iter().filter_map(placed).map(|row| row.meta.id).collect();
+        if !shown.is_empty() {
+            let ids = shown.clone();
+            let stored = self
+                .store
+                .read(move |read| -> Result<_, Error> {
+                    let query = Query::new().all().any_of("id", ids);
+                    read.list::<Container>(&Scope::Everything, &query)
+                })
+                .await;
+            let mut state = project.state();
+            for row in stored.unwrap_or_default() {
+                // The feed may have brought a newer one meanwhile.
+                let shown_row = state.world.containers.get(&row.meta.id).map(|row| row.meta.revision);
+                if shown_row.is_some_and(|revision| revision <= row.meta.revision) {
+                    state.world.put(&row.into());
+                }
+            }
+        }
+        let now = self.now();
+        project.state().queue.failed(subject, now, error.to_string(), &self.seams.random);
+    }
+
+    // ---- rows without a plan
+
+    /// Moves keys, images, labels and the like through their processes.
+    pub async fn run_rows(self: Arc<Self>) {
+        loop {
+            let now = self.now();
+            let keys = lock(&self.rows).take(now, self.reached(), BATCH);
+            if keys.is_empty() {
+                let due = lock(&self.rows).next_due();
+                let wait = due.map_or(60_000, |due| due.ms_since(now).clamp(1, 60_000));
+                tokio::select! {
+                    biased;
+                    () = self.rows_wake.notified() => {}
+                    () = self.seams.clock.sleep(Duration::from_millis(wait.unsigned_abs())) => {}
+                }
+                continue;
+            }
+            let (settings, random, batch) = (self.settings(), self.seams.random.clone(), keys.clone());
+            let written = self
+                .store
+                .write(move |tx| -> Result<(), Error> {
+                    for (table, type_name, id) in &batch {
+                        let Some(record) = find(tx, table, type_name, *id)? else { continue };
+                        let moment = Moment { now, settings: &settings, random: &random };
+                        if let Some(next) = lifecycle::settle(&record, moment) {
+                            next.update(tx)?;
+                        }
+                    }
+                    Ok(())
+                })
+                .await;
+            let reached = self.reached();
+            let mut rows = lock(&self.rows);
+            rows.status.last_pass = Some(now);
+            for key in keys {
+                match &written {
+                    Ok(committed) => rows.done(key, Some(committed.revision), None),
+                    Err(error) => rows.failed(key, now, error.to_string(), &self.seams.random),
+                }
+            }
+            rows.reached(reached);
+        }
+    }
+
+    // ---- for operators
+
+    /// What each loop is doing.
+    pub fn status(&self) -> Vec<LoopStatus> {
+        let status = |name: String, n_keys: usize, status: &crate::queue::Status| LoopStatus {
+            name,
+            n_keys,
+            last_pass_ms: status.last_pass.map(|at| at.0),
+            last_error: status.last_error.clone(),
+            next_try_ms: status.next_try.map(|at| at.0),
+        };
+        let mut all = vec![LoopStatus {
+            name: "feed".to_owned(),
+            n_keys: 0,
+            last_pass_ms: None,
+            last_error: lock(&self.follower_error).clone(),
+            next_try_ms: None,
+        }];
+        let rows = lock(&self.rows);
+        all.push(status("rows".to_owned(), rows.n_waiting(), &rows.status));
+        drop(rows);
+        for project in self.projects() {
+            let state = project.state();
+            let name = format!("project {}", remuda_schema::id::encode(Project::TABLE, project.id));
+            all.push(status(name, state.queue.n_waiting(), &state.queue.status));
+        }
+        all
+    }
+}
+
+/// One loop, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoopStatus {
+    pub name: String,
+    /// Keys that wait for their turn or their time.
+    pub n_keys: usize,
+    pub last_pass_ms: Option<i64>,
+    pub last_error: Option<String>,
+    pub next_try_ms: Option<i64>,
+}
+
+/// A refusal that concerns one key and not the database.
+fn is_somebodys_fault(error: &Error) -> bool {
+    !matches!(error, Error::Unavailable { .. } | Error::Closed | Error::Uncertain { .. })
+}
+
+/// The step places a container on a host.
+fn placed(step: &Step) -> Option<&Arc<Row<Container>>> {
+    match step {
+        Step::Write(Record::Container(row)) if row.host_id.is_some() => Some(row),
+        _ => None,
+    }
+}
+
+/// Placements count at once, so that the next one of the batch sees them.
+fn show(world: &mut World, plan: &Plan) {
+    for row in plan.steps.iter().filter_map(placed) {
+        let new = world.containers.get(&row.meta.id).is_some_and(|before| before.host_id.is_none());
+        if new {
+            world.put(&Record::Container(Arc::clone(row)));
+        }
+    }
+}
+
+// ---- reading rows as records
+
+fn list_of<T: Resource>(read: &Read<'_>, into: &mut Vec<Record>) -> Result<(), Error>
+where
+    Record: From<Row<T>>,
+{
+    let query = Query::new().all().ne("state", PURGED);
+    into.extend(read.list::<T>(&Scope::Everything, &query)?.into_iter().map(Record::from));
+    Ok(())
+}
+
+fn list_all(read: &Read<'_>) -> Result<Vec<Record>, Error> {
+    let mut all = Vec::new();
+    list_of::<Project>(read, &mut all)?;
+    list_of::<Account>(read, &mut all)?;
+    all.retain(|record| !matches!(record, Record::Account(row) if row.meta.kind == Project::TYPE));
+    list_of::<Agent>(read, &mut all)?;
+    list_of::<Network>(read, &mut all)?;
+    list_of::<PhysicalHost>(read, &mut all)?;
+    list_of::<Host>(read, &mut all)?;
+    list_of::<StoragePool>(read, &mut all)?;
+    list_of::<Stack>(read, &mut all)?;
+    list_of::<Service>(read, &mut all)?;
+    list_of::<Container>(read, &mut all)?;
+    list_of::<ServiceExposeMap>(read, &mut all)?;
+    list_of::<ServiceConsumeMap>(read, &mut all)?;
+    list_of::<Port>(read, &mut all)?;
+    list_of::<Volume>(read, &mut all)?;
+    list_of::<Mount>(read, &mut all)?;
+    list_of::<Image>(read, &mut all)?;
+    list_of::<InstanceLink>(read, &mut all)?;
+    list_of::<IpAddress>(read, &mut all)?;
+    list_of::<Label>(read, &mut all)?;
+    list_of::<Credential>(read, &mut all)?;
+    list_of::<ProjectMember>(read, &mut all)?;
+    list_of::<Register>(read, &mut all)?;
+    list_of::<ContainerEvent>(read, &mut all)?;
+    Ok(all)
+}
+
+fn load_of<T: Resource>(read: &Read<'_>, ids: &BTreeSet<i64>, into: &mut Vec<Record>) -> Result<(), Error>
+where
+    Record: From<Row<T>>,
+{
+    let query = Query::new().all().any_of("id", ids.iter().copied());
+    into.extend(read.list::<T>(&Scope::Everything, &query)?.into_iter().map(Record::from));
+    Ok(())
+}
+
+/// The rows that changed, as they are now, and those that are gone.
+fn load(read: &Read<'_>, changes: &[Change]) -> Result<(Vec<Record>, Vec<(String, i64)>), Error> {
+    let mut ids: BTreeMap<(&str, bool), BTreeSet<i64>> = BTreeMap::new();
+    for change in changes {
+        let is_project = change.kind == Project::TYPE;
+        ids.entry((&change.table, is_project)).or_default().insert(change.id);
+    }
+    let (mut records, mut gone) = (Vec::new(), Vec::new());
+    for ((table, is_project), ids) in ids {
+        let first = records.len();
+        load_table(read, table, is_project, &ids, &mut records)?;
+        let found: BTreeSet<i64> = records[first..].iter().map(|record| record.meta().id).collect();
+        gone.extend(ids.difference(&found).map(|id| (table.to_owned(), *id)));
+    }
+    Ok((records, gone))
+}
+
+fn load_table(
+    read: &Read<'_>,
+    table: &str,
+    is_project: bool,
+    ids: &BTreeSet<i64>,
+    records: &mut Vec<Record>,
+) -> Result<(), Error> {
+    match table {
+        "account" if is_project => load_of::<Project>(read, ids, records),
+        "account" => load_of::<Account>(read, ids, records),
+        "agent" => load_of::<Agent>(read, ids, records),
+        "network" => load_of::<Network>(read, ids, records),
+        "physicalHost" => load_of::<PhysicalHost>(read, ids, records),
+        "host" => load_of::<Host>(read, ids, records),
+        "storagePool" => load_of::<StoragePool>(read, ids, records),
+        "environment" => load_of::<Stack>(read, ids, records),
+        "service" => load_of::<Service>(read, ids, records),
+        "instance" => load_of::<Container>(read, ids, records),
+        "serviceExposeMap" => load_of::<ServiceExposeMap>(read, ids, records),
+        "serviceConsumeMap" => load_of::<ServiceConsumeMap>(read, ids, records),
+        "port" => load_of::<Port>(read, ids, records),
+        "volume" => load_of::<Volume>(read, ids, records),
+        "mount" => load_of::<Mount>(read, ids, records),
+        "image" => load_of::<Image>(read, ids, records),
+        "instanceLink" => load_of::<InstanceLink>(read, ids, records),
+        "ipAddress" => load_of::<IpAddress>(read, ids, records),
+        "label" => load_of::<Label>(read, ids, records),
+        "credential" => load_of::<Credential>(read, ids, records),
+        "projectMember" => load_of::<ProjectMember>(read, ids, records),
+        "genericObject" => load_of::<Register>(read, ids, records),
+        "containerEvent" => load_of::<ContainerEvent>(read, ids, records),
+        _ => Ok(()),
+    }
+}
+
+fn find(read: &Read<'_>, table: &str, type_name: &str, id: i64) -> Result<Option<Record>, Error> {
+    let mut records = Vec::new();
+    load_table(read, table, type_name == Project::TYPE, &BTreeSet::from([id]), &mut records)?;
+    Ok(records.pop())
+}
+
+fn load_settings(read: &Read<'_>) -> Result<Settings, Error> {
+    let rows = read.list::<Setting>(&Scope::Everything, &Query::new().all())?;
+    let stored = rows.into_iter().filter_map(|row| Some((row.meta.name.clone()?, row.data.value?)));
+    Ok(Settings::new(stored.collect()))
+}
