@@ -65,6 +65,23 @@ impl Conn<'_> {
         }
     }
 
+    /// Remembers a row that a write has read. On SQLite nobody can change it before the write ends.
+    pub(crate) fn saw(&self, table: &'static str, record: &Record<'_>) {
+        if let Conn::Postgres(session) = self {
+            session.saw(table, record.id, record.revision);
+        }
+    }
+
+    /// Gives up a write that found a row changed. When the write had read the row itself it is run again: the caller
+    /// could do no better.
+    pub(crate) fn found_changed(&self, table: &'static str, id: i64, expected: i64, found: i64) -> Error {
+        let error = Error::Changed { table, id, expected, found };
+        if let Conn::Postgres(session) = self {
+            session.found_changed(table, id, expected, &error);
+        }
+        error
+    }
+
     /// Runs several statements without values.
     pub(crate) fn batch(&self, text: &str) -> Result<(), Error> {
         match self {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remuda_schema::{Registry, Type};
+use remuda_schema::{Registry, Type, TypeDef};
 
 use crate::error::{Error, OpenError};
 
@@ -66,6 +66,8 @@ pub(crate) struct TypeLayout {
     pub(crate) table: &'static str,
     /// The kinds of its rows; `None` when every row of the table is one.
     pub(crate) kinds: Option<Vec<&'static str>>,
+    /// Kinds of it with fields of their own: written as this type, such a row must keep them.
+    pub(crate) richer: BTreeSet<&'static str>,
     /// Rows may say `isPublic`.
     pub(crate) may_be_public: bool,
     classes: BTreeMap<&'static str, Class>,
@@ -94,8 +96,10 @@ impl Layout {
                 registry.subtypes(def.name).into_iter().map(|sub| sub.name).chain([def.name]).collect();
             let others = registry.types().any(|other| other.table() == Some(name) && !of_type.contains(other.name));
             let kinds = others.then(|| of_type.into_iter().collect());
+            let own = |sub: &&TypeDef| sub.fields.iter().any(|field| def.field(field.name).is_none());
+            let richer = registry.subtypes(def.name).into_iter().filter(own).map(|sub| sub.name).collect();
             let may_be_public = def.field("isPublic").is_some();
-            types.insert(def.name, TypeLayout { name: def.name, table: name, kinds, may_be_public, classes });
+            types.insert(def.name, TypeLayout { name: def.name, table: name, kinds, richer, may_be_public, classes });
         }
         Ok(Layout { tables, types })
     }
@@ -177,6 +181,11 @@ impl Table {
 }
 
 impl TypeLayout {
+    /// Whether the type declares that field.
+    pub(crate) fn declares(&self, field: &str) -> bool {
+        self.classes.contains_key(field)
+    }
+
     /// How a field of this type compares; undeclared ones as their values.
     pub(crate) fn class(&self, field: &str) -> Class {
         self.classes.get(field).copied().unwrap_or(Class::Value)

@@ -2,10 +2,11 @@
 //!
 //! A write reads at READ COMMITTED (each statement sees what was committed when it began), guards rows by their revision,
 //! and takes the head row last: from there to the commit it is alone, which makes commit order revision order. The
-//! last statement and the commit are sent together, so being alone lasts one round trip. A deadlock or a serialisation
-//! failure runs the closure again: nothing of it was committed.
+//! last statement and the commit are sent together, so being alone lasts one round trip. A deadlock, or a row that
+//! somebody wrote between our reading and our writing it, runs the closure again: nothing of it was committed.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ const RETRY_MIN_MS: u64 = 500;
 const RETRY_MAX_MS: u64 = 10_000;
 /// How often a closure is run when others are in its way.
 const ATTEMPTS: u32 = 8;
+/// Prepared statements kept per connection.
+const STATEMENTS: usize = 500;
 /// Serialises the start of servers on one database.
 const MIGRATION_LOCK: i64 = 0x72_656d_7564_6101;
 
@@ -70,6 +73,8 @@ pub(crate) struct Session {
     failed: RefCell<Option<Error>>,
     /// The closure may be run again.
     retry: Cell<bool>,
+    /// What a write has read: table, number, revision.
+    seen: RefCell<BTreeSet<(&'static str, i64, i64)>>,
 }
 
 /// How a run of a write ended.
@@ -255,6 +260,10 @@ fn show(shown: &watch::Sender<i64>, revision: i64) {
 
 impl Session {
     fn new(client: Object, handle: Handle, begin: &'static str) -> Session {
+        // Callers decide how many filters a query has, so there is no end of different statements.
+        if client.statement_cache.size() > STATEMENTS {
+            client.statement_cache.clear();
+        }
         Session {
             client: RefCell::new(Some(client)),
             handle,
@@ -262,6 +271,21 @@ impl Session {
             begun: Cell::new(false),
             failed: RefCell::new(None),
             retry: Cell::new(false),
+            seen: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn saw(&self, table: &'static str, id: i64, revision: i64) {
+        if self.begin == BEGIN_WRITE {
+            self.seen.borrow_mut().insert((table, id, revision));
+        }
+    }
+
+    /// A row is not at the revision a write expected. If the write read that revision itself, somebody came between.
+    pub(crate) fn found_changed(&self, table: &'static str, id: i64, expected: i64, error: &Error) {
+        if self.seen.borrow().contains(&(table, id, expected)) {
+            self.retry.set(true);
+            self.failed.borrow_mut().get_or_insert_with(|| error.clone());
         }
     }
 

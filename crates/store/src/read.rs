@@ -7,8 +7,9 @@ use crate::claim::{Claim, Holder};
 use crate::conn::{Cells, Conn};
 use crate::error::Error;
 use crate::feed::{Change, Feed};
-use crate::layout::Layout;
+use crate::layout::{Layout, TypeLayout};
 use crate::query::{Query, Scope};
+use crate::record::Record;
 use crate::select::{self, Want};
 
 /// A transaction to read from.
@@ -22,7 +23,7 @@ impl Read<'_> {
     pub fn get<T: Resource>(&self, scope: &Scope, id: Id<T>) -> Result<Option<Row<T>>, Error> {
         let of = self.layout.of(T::TYPE)?;
         let statement = select::by_number(of, self.conn.dialect(), scope, id.number());
-        self.conn.one(&statement.text, &statement.params, |cells| cells.record()?.row())
+        self.conn.one(&statement.text, &statement.params, |cells| self.record(of, cells)?.row())
     }
 
     /// The row of that number; [`Error::Missing`] when there is none in this scope.
@@ -33,8 +34,9 @@ impl Read<'_> {
     /// The rows that match.
     pub fn list<T: Resource>(&self, scope: &Scope, query: &Query) -> Result<Vec<Row<T>>, Error> {
         let mut rows = Vec::new();
-        self.each(T::TYPE, scope, query, &mut |cells| {
-            rows.push(cells.record()?.row()?);
+        let of = self.layout.of(T::TYPE)?;
+        self.each(of, scope, query, &mut |cells| {
+            rows.push(self.record(of, cells)?.row()?);
             Ok(())
         })?;
         Ok(rows)
@@ -54,15 +56,15 @@ impl Read<'_> {
     pub fn get_any(&self, def: &TypeDef, scope: &Scope, id: i64) -> Result<Option<AnyRow>, Error> {
         let of = self.layout.of(def.name)?;
         let statement = select::by_number(of, self.conn.dialect(), scope, id);
-        self.conn.one(&statement.text, &statement.params, |cells| cells.record()?.any_row(of))
+        self.conn.one(&statement.text, &statement.params, |cells| self.record(of, cells)?.any_row(of))
     }
 
     /// [`Read::list`] for a type known at run time.
     pub fn list_any(&self, def: &TypeDef, scope: &Scope, query: &Query) -> Result<Vec<AnyRow>, Error> {
         let of = self.layout.of(def.name)?;
         let mut rows = Vec::new();
-        self.each(def.name, scope, query, &mut |cells| {
-            rows.push(cells.record()?.any_row(of)?);
+        self.each(of, scope, query, &mut |cells| {
+            rows.push(self.record(of, cells)?.any_row(of)?);
             Ok(())
         })?;
         Ok(rows)
@@ -73,14 +75,19 @@ impl Read<'_> {
         self.count_of(def.name, scope, query)
     }
 
+    fn record<'c>(&self, of: &TypeLayout, cells: &Cells<'c>) -> Result<Record<'c>, Error> {
+        let record = cells.record()?;
+        self.conn.saw(of.table, &record);
+        Ok(record)
+    }
+
     fn each(
         &self,
-        type_name: &str,
+        of: &TypeLayout,
         scope: &Scope,
         query: &Query,
         see: &mut dyn FnMut(&Cells<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let of = self.layout.of(type_name)?;
         let statement = select::select(of, self.conn.dialect(), scope, query, Want::Rows)?;
         self.conn.each(&statement.text, &statement.params, see)
     }

@@ -28,6 +28,8 @@ use crate::write::Tx;
 const GROUP: usize = 256;
 /// Closures that may wait for the writer, or for the readers, before callers wait to enqueue.
 const QUEUE: usize = 4096;
+/// Closures bring their own depth; only what is touched costs memory.
+const STACK: usize = 8 << 20;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open SQLite database.
@@ -222,6 +224,7 @@ fn threads(mut writer: Writer, path: &Path, readers: usize, layout: &Arc<Layout>
 fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
     std::thread::Builder::new()
         .name(name.clone())
+        .stack_size(STACK)
         .spawn(work)
         .map(drop)
         .map_err(|cause| OpenError::Thread { name, cause })

@@ -102,8 +102,8 @@ impl Store {
     }
 
     /// Runs a closure in one write transaction: committed when it returns `Ok`, rolled back when it returns `Err` or
-    /// panics. What was answered is on disk. On PostgreSQL the closure may run again when others were in its way, so it
-    /// should set its variables afresh. Dropping the future does not stop a closure that is on its way.
+    /// panics. What was answered is on disk. On PostgreSQL the closure runs again when others were in its way (a deadlock, a
+    /// row it read and they wrote before it did), so it should set its variables afresh. Dropping the future does not stop a closure that is on its way.
     pub async fn write<R, E, F>(&self, closure: F) -> Result<Committed<R>, E>
     where
         F: FnMut(&mut Tx<'_>) -> Result<R, E> + Send + 'static,

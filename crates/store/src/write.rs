@@ -13,7 +13,9 @@ use crate::error::Error;
 use crate::layout::{Dialect, Table};
 use crate::lease::Lease;
 use crate::param::Param;
+use crate::query::Scope;
 use crate::read::Read;
+use crate::select;
 
 /// A transaction to write to; reads see its own writes. Dereferences to [`Read`].
 pub struct Tx<'a> {
@@ -85,9 +87,19 @@ impl<'a> Tx<'a> {
 
     /// Writes a row back. [`Error::Changed`] when somebody else wrote it since it was read, unless this transaction has
     /// written it already. A row that is as stored is not written: it keeps its revision and makes no change record.
-    /// Number, uuid and creation time never change.
+    /// Number, uuid and creation time never change. A row whose kind has fields that `T` lacks keeps those.
     pub fn update<T: Resource>(&mut self, row: &mut Row<T>) -> Result<(), Error> {
-        self.update_parts(T::TYPE, &mut row.meta, &row.data)
+        let of = self.read.layout.of(T::TYPE)?;
+        if !of.richer.contains(row.meta.kind.as_str()) {
+            return self.update_parts(T::TYPE, &mut row.meta, &row.data);
+        }
+        let statement = select::by_number(of, self.read.conn.dialect(), &Scope::Everything, row.meta.id);
+        let stored = self.read.conn.one(&statement.text, &statement.params, |cells| cells.record()?.any_row(of))?;
+        let mut data = stored.ok_or(Error::Missing { type_name: T::TYPE, id: row.meta.id })?.data;
+        data.retain(|field, _| !of.declares(field));
+        let own = row.to_any().map_err(|error| Error::Unstorable { table: of.table, reason: error.to_string() })?;
+        data.extend(own.data);
+        self.update_parts(T::TYPE, &mut row.meta, &data)
     }
 
     /// [`Tx::update`] for a type known at run time.
@@ -200,7 +212,7 @@ impl<'a> Tx<'a> {
             return match found {
                 None => Err(Error::Missing { type_name, id: meta.id }),
                 Some(found) if !mine && found != meta.revision => {
-                    Err(Error::Changed { table: table.name, id: meta.id, expected: meta.revision, found })
+                    Err(self.read.conn.found_changed(table.name, meta.id, meta.revision, found))
                 }
                 Some(_) => Ok(()),
             };

@@ -216,3 +216,69 @@ fn servers_hear_of_each_others_commits() {
         assert_eq!(seen.len(), 5);
     });
 }
+
+/// Two writers that lock two rows in opposite order: one of them runs again, and both succeed.
+#[test]
+fn a_deadlock_is_run_again() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
+    run(async {
+        let bed = Bed::postgres("deadlock");
+        let store = bed.open().await;
+        insert(&store, vec![thing(1, "a"), thing(1, "b")]).await;
+        let meeting = Arc::new(Barrier::new(2));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let writer = |order: [i64; 2]| {
+            let (store, meeting, runs) = (store.clone(), meeting.clone(), runs.clone());
+            let mut met = false;
+            async move {
+                let add = move |tx: &mut remuda_store::Tx<'_>, id: i64| {
+                    let mut row: Row<Thing> = tx.require(&ALL, Id::new(id))?;
+                    row.data.size = Some(row.data.size.unwrap_or(0) + 1);
+                    tx.update(&mut row)
+                };
+                let written = store.write(move |tx| {
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    add(tx, order[0])?;
+                    if !std::mem::replace(&mut met, true) {
+                        meeting.wait();
+                    }
+                    add(tx, order[1])
+                });
+                written.await
+            }
+        };
+        let (one, other) = tokio::join!(writer([1, 2]), writer([2, 1]));
+        one.expect("written");
+        other.expect("written");
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+        let rows = store.read(|read: &mut Read| read.list::<Thing>(&ALL, &Query::new())).await.expect("read");
+        assert_eq!(rows.iter().map(|row| row.data.size).collect::<Vec<_>>(), [Some(2), Some(2)]);
+    });
+}
+
+/// Deterministic mode: no threads, no waiting, the same ids and times for the same seed.
+#[test]
+fn inline_stores_repeat_themselves() {
+    let history = |seed| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.expect("a runtime for tests").block_on(async move {
+            let seams = remuda_runtime::Seams::seeded(seed, 1_000);
+            let dir = tempfile::tempdir().expect("a directory for tests");
+            let database = remuda_store::Database::Sqlite { path: dir.path().join("remuda.db") };
+            let options = remuda_store::Options { inline_writer: true, ..remuda_store::Options::new(database) };
+            let store = Store::open(options, registry(), seams.clone()).await.expect("the store opens");
+            let start = seams.clock.instant();
+            for _ in 0..3 {
+                insert(&store, vec![thing(1, "x")]).await;
+            }
+            let rows = store.read(|read: &mut Read| read.list::<Thing>(&ALL, &Query::new())).await.expect("read");
+            assert_eq!(start.elapsed(), std::time::Duration::ZERO);
+            (store.identity().clone(), rows)
+        })
+    };
+    let (first, second) = (history(7), history(7));
+    assert_eq!(first, second);
+    assert_eq!(first.1[0].meta.created.0, 1_000);
+    assert_ne!(first.0, history(8).0);
+}

@@ -131,6 +131,23 @@ on_each_store! {
         assert_eq!(seen, (vec!["thing".into(), "gadget".into()], 1, true, Some("gadget".into())));
     }
 
+    async fn a_general_struct_does_not_lose_what_it_does_not_know(bed: &Bed) {
+        let store = bed.open().await;
+        let done = store.write(|tx: &mut Tx| {
+            let gadget = Gadget { label: Some("gadget".into()), tags: Some(vec!["a".into()]) };
+            let id = tx.insert(Row::new(Some(1), "active", gadget))?.id();
+            let mut general: Row<Thing> = tx.require(&ALL, id.cast())?;
+            general.data.label = None;
+            general.data.size = Some(3);
+            general.meta.enter("inactive");
+            tx.update(&mut general)?;
+            Ok::<_, Error>((tx.require::<Gadget>(&ALL, id)?, tx.require::<Thing>(&ALL, id.cast())?))
+        });
+        let (gadget, general) = done.await.expect("written").value;
+        assert_eq!(gadget.data, Gadget { label: None, tags: Some(vec!["a".into()]) });
+        assert_eq!((gadget.meta.kind.as_str(), gadget.meta.state.as_str(), general.data.size), ("gadget", "inactive", Some(3)));
+    }
+
     async fn scopes_keep_accounts_apart(bed: &Bed) {
         let store = bed.open().await;
         let mut public = thing(2, "public");
