@@ -168,3 +168,58 @@ pub static PHYSICAL_HOST: Machine = Machine {
         ),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::registry;
+
+    /// Actions that are answered by code in every state or under conditions of their own.
+    const HANDLED: [&str; 13] = [
+        "activateservices",
+        "addoutputs",
+        "addservicelink",
+        "deactivateservices",
+        "delete",
+        "dockersocket",
+        "execute",
+        "logs",
+        "proxy",
+        "removeservicelink",
+        "setlabels",
+        "setmembers",
+        "setservicelinks",
+    ];
+
+    #[test]
+    fn a_transitional_state_tells_its_process_and_its_end() {
+        for ty in registry().types() {
+            let Some(machine) = ty.machine else { continue };
+            let rows = machine.transitions;
+            for row in rows {
+                let others = rows.iter().filter(|other| other.via == row.via);
+                assert!(others.clone().all(|other| (other.action, other.to) == (row.action, row.to)), "{}", row.via);
+                assert!(rows.iter().all(|other| other.to != row.via), "{} of {} rests while it runs", row.via, ty.name);
+            }
+            for state in machine.states() {
+                let left = rows.iter().any(|row| row.from.contains(&state) || row.via == state);
+                assert!(left || ["removed", "purged"].contains(&state), "{} is stuck in `{state}`", ty.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_action_is_a_process_or_handled() {
+        let mut handled = BTreeSet::new();
+        for ty in registry().types() {
+            for action in &ty.actions {
+                if !ty.machine.is_some_and(|machine| machine.has(action.name)) {
+                    assert!(HANDLED.contains(&action.name), "`{}` of `{}` does nothing", action.name, ty.name);
+                    handled.insert(action.name);
+                }
+            }
+        }
+        assert_eq!(handled, BTreeSet::from(HANDLED), "listed as handled, but declared nowhere");
+    }
+}

@@ -31,6 +31,20 @@ pub const SUBNET: &str = "docker.network.subnet.cidr";
 pub const REGISTRATION_TOKEN_PERIOD_MS: &str = "registration.token.period.millis";
 /// How long the audit log is kept.
 pub const AUDIT_LOG_SECONDS: &str = "audit_log.purge.after.seconds";
+/// A silent agent's host gets no new containers after that time.
+pub const AGENT_RECONNECTING_SECONDS: &str = "agent.reconnecting.after.seconds";
+/// A silent agent counts as disconnected after that time.
+pub const AGENT_DISCONNECTED_SECONDS: &str = "agent.disconnected.after.seconds";
+/// A start that the host does not report within that time has failed.
+pub const START_DEADLINE_SECONDS: &str = "container.start.deadline.seconds";
+/// What a host may take to stop a container beyond the container's own time.
+pub const STOP_MARGIN_SECONDS: &str = "container.stop.margin.seconds";
+/// Any other process is looked at again after that time.
+pub const PROCESS_DEADLINE_SECONDS: &str = "process.deadline.seconds";
+/// Everything is planned again at least that often.
+pub const FULL_PASS_SECONDS: &str = "reconcile.full.pass.seconds";
+/// Age at which a service's container in `error` is replaced.
+pub const REMOVE_ERRORED_SECONDS: &str = "remove.resources.after.seconds";
 /// How long purged rows are kept.
 pub const PURGED_SECONDS: &str = "main_tables.purge.after.seconds";
 
@@ -44,6 +58,8 @@ const fn public(name: &'static str, default: &'static str, description: &'static
 
 /// Every setting, by name.
 pub const SETTINGS: &[Known] = &[
+    private(AGENT_DISCONNECTED_SECONDS, "180", "Seconds of silence after which an agent counts as disconnected"),
+    private(AGENT_RECONNECTING_SECONDS, "10", "Seconds of silence after which a host gets no new containers"),
     private(ALLOW_CLIENT_OVERRIDE, "false", "Trust the headers `X-API-request-url` and `X-API-client-ip`"),
     private(API_HOST, "", "Base URL handed to hosts; empty means that of the request"),
     private(SHOW_REMOVED_SECONDS, "300", "Seconds for which lists show removed resources at most"),
@@ -52,6 +68,8 @@ pub const SETTINGS: &[Known] = &[
     private(AUDIT_LOG_SECONDS, "7776000", "Seconds for which the audit log is kept"),
     public("catalog.url", "", "Where templates come from"),
     public("cattle.version", env!("CARGO_PKG_VERSION"), "Version of the server"),
+    private(START_DEADLINE_SECONDS, "600", "Seconds after which a start that the host does not report has failed"),
+    private(STOP_MARGIN_SECONDS, "30", "Seconds a host may take beyond a container's own time to stop"),
     public("docker.machine.version", "", "Version of docker-machine"),
     private(SUBNET, "10.42.0.0/16", "Managed network of projects made from now on"),
     public("engine.install.url", "https://get.docker.com", "Script that installs Docker"),
@@ -60,12 +78,15 @@ pub const SETTINGS: &[Known] = &[
     private(PURGED_SECONDS, "604800", "Seconds for which purged resources are kept"),
     private(MANAGE_NATIVE, "true", "Whether containers started outside appear"),
     private(REMOVE_TIME_DELAY_SECONDS, "60", "Seconds between removal and purge of a resource"),
+    private(PROCESS_DEADLINE_SECONDS, "60", "Seconds after which a process is looked at again"),
     public("rancher.compose.darwin.url", "", "Download of rancher-compose for macOS"),
     public("rancher.compose.linux.url", "", "Download of rancher-compose for Linux"),
     public("rancher.compose.version", "", "Version of rancher-compose"),
     public("rancher.compose.windows.url", "", "Download of rancher-compose for Windows"),
     public("rancher.server.image", "", "Image of the server"),
+    private(FULL_PASS_SECONDS, "60", "Seconds between two full passes of each controller"),
     private(REGISTRATION_TOKEN_PERIOD_MS, "315360000000", "Milliseconds for which a registration token is accepted"),
+    private(REMOVE_ERRORED_SECONDS, "5", "Seconds after which a service's container in `error` is replaced"),
     public("swarm.tls.port", "", "Port of Swarm"),
     public("vm.enabled", "false", "Whether virtual machines can be made"),
 ];

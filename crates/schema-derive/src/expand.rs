@@ -362,3 +362,73 @@ fn camel(name: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(role: Role, text: &str) -> String {
+        let input: DeriveInput = syn::parse_str(text).expect("the test's struct is Rust");
+        derive(&input, role).map_or_else(|error| error.to_string(), |tokens| format!("accepted: {tokens}"))
+    }
+
+    /// A struct with these attributes and this one field.
+    fn declared(attributes: &str, field: &str) -> String {
+        let serde = "#[serde(rename_all = \"camelCase\", default)]";
+        refusal(Role::Resource, &format!("{serde} #[resource(id = \"horse\")] {attributes} struct Horse {{ {field} }}"))
+    }
+
+    #[test]
+    fn mistakes_are_told_in_words() {
+        for (attributes, field, expected) in [
+            ("#[resource(id = \"a\")]", "", "exactly one `#[resource(id = \"..\")]` is needed"),
+            ("", "age: i64", "every field has exactly one `#[field(..)]`"),
+            ("", "#[field()] name: String", "a common field; say how it differs in `#[common(..)]`"),
+            ("", "#[field(create, hidden, admin)] age: i64", "a field is `hidden` or `admin`, not both"),
+            (
+                "",
+                "#[field(max_length = 1, no_max_length)] age: i64",
+                "`max_length` and `no_max_length` contradict each other",
+            ),
+            ("#[common(without(age))]", "", "not a common field; those are account_id, created"),
+            ("#[action(Shoe)]", "", "action names are lower-case words without separators"),
+            ("#[action(shoe)] #[action(shoe)]", "", "action `shoe` is declared twice"),
+            ("#[action(shoe, put = \"x\")]", "", "`put` is not known here; known are input, output"),
+            ("#[relation(foals, children(of = \"horse\"))]", "", "missing by"),
+            ("#[relation(foals, not_includeable)]", "", "a link says how it is followed"),
+            ("#[extra_filters(x = \"array[\")]", "", "`array[` is not a field type"),
+            ("", "#[field(creat)] age: i64", "`creat` is not known here"),
+            ("", "#[field(ty = \"\")] age: i64", "`` is not a field type"),
+            ("", "#[field(roles(king = \"r\"))] age: i64", "`king` is not known here"),
+            ("", "#[field(roles(admin = \"x\"))] age: i64", "letters are some of `crud`"),
+            ("", "#[field(roles(admin = \"r\", admin = \"c\"))] age: i64", "`admin` is named twice"),
+        ] {
+            let found = declared(attributes, field);
+            assert!(found.starts_with(expected), "{attributes} {field}: {found}");
+        }
+    }
+
+    #[test]
+    fn structs_that_store_other_names_than_they_declare_are_refused() {
+        let told = "add `#[serde(rename_all = \"camelCase\", default)]`";
+        for serde in ["", "#[serde(default)]", "#[serde(rename_all = \"snake_case\", default)]"] {
+            let text = format!("{serde} #[resource(id = \"horse\")] struct Horse {{}}");
+            assert_eq!(refusal(Role::Resource, &text), told);
+        }
+        assert_eq!(refusal(Role::Resource, "enum Horse {}"), "only a struct can be declared as a resource");
+    }
+
+    #[test]
+    fn values_have_neither_table_nor_machine() {
+        let text =
+            "#[serde(rename_all = \"camelCase\", default)] #[resource(id = \"gear\", table = \"x\")] struct Gear {}";
+        assert_eq!(refusal(Role::Nested, text), "a nested type has no rows, so neither table nor machine");
+    }
+
+    #[test]
+    fn names_are_those_of_serde() {
+        for (name, expected) in [("image_uuid", "imageUuid"), ("dns", "dns"), ("is_host_path", "isHostPath")] {
+            assert_eq!(camel(name), expected);
+        }
+    }
+}

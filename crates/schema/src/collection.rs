@@ -151,3 +151,58 @@ impl Serialize for Collection {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Role;
+    use crate::filter;
+    use crate::testing::registry;
+
+    struct Plain;
+
+    impl Urls for Plain {
+        fn collection(&self, plural: &str) -> String {
+            format!("http://h/v1/{plural}")
+        }
+
+        fn resource(&self, plural: &str, id: &str) -> String {
+            format!("http://h/v1/{plural}/{id}")
+        }
+    }
+
+    #[test]
+    fn a_page_says_how_it_was_made_and_what_comes_next() {
+        let registry = registry();
+        let schema = registry.schemas(Role::Project).get("horse").expect("visible");
+        let pairs: Vec<(String, String)> = [("name_like", "b &%"), ("sort", "name"), ("limit", "2"), ("marker", "m2")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let request = Request { url: "http://h/v1/horses", pairs: &pairs };
+        let query = filter::parse(schema, &pairs);
+        let page = Collection::page(schema, &Plain, request, &query, Some(4), Vec::new());
+        let shown: Value = serde_json::to_value(&page).expect("JSON");
+        assert_eq!(shown["createTypes"], json!({ "horse": "http://h/v1/horses", "pony": "http://h/v1/ponies" }));
+        assert_eq!(shown["links"], json!({ "self": "http://h/v1/horses" }));
+        assert_eq!(shown["filters"]["name"], json!([{ "value": "b &%", "modifier": "like" }]));
+        assert_eq!(shown["filters"]["age"], Value::Null);
+        assert_eq!(
+            shown["pagination"],
+            json!({
+                "first": null, "previous": null, "limit": 2, "total": null, "partial": true,
+                "next": "http://h/v1/horses?name_like=b%20%26%25&sort=name&limit=2&marker=m4",
+            })
+        );
+        assert_eq!(shown["sort"]["order"], json!("asc"));
+        assert_eq!(
+            shown["sort"]["reverse"],
+            json!("http://h/v1/horses?name_like=b%20%26%25&sort=name&limit=2&marker=m2&order=desc")
+        );
+        assert_eq!(
+            shown["sortLinks"]["age"],
+            json!("http://h/v1/horses?name_like=b%20%26%25&limit=2&marker=m2&sort=age")
+        );
+        let linked = serde_json::to_value(Collection::linked(schema, request, Vec::new())).expect("JSON");
+        assert_eq!((&linked["pagination"], &linked["filters"]["name"]), (&Value::Null, &Value::Null));
+    }
+}

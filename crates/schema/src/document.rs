@@ -82,3 +82,56 @@ fn field(field: &Field) -> Value {
     optional("transform", field.transform.map(Value::from));
     Value::Object(said)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Role;
+    use crate::testing::registry;
+
+    struct Plain;
+
+    impl Urls for Plain {
+        fn collection(&self, plural: &str) -> String {
+            format!("http://h/v1/{plural}")
+        }
+
+        fn resource(&self, plural: &str, id: &str) -> String {
+            format!("http://h/v1/{plural}/{id}")
+        }
+    }
+
+    #[test]
+    fn a_type_says_what_is_set_and_nothing_else() {
+        let registry = registry();
+        let shown = |name: &str| {
+            let schemas = registry.schemas(Role::Project);
+            super::schema(schemas.get(name).expect("visible"), &Plain).to_value()
+        };
+        let horse = shown("horse");
+        assert_eq!(
+            horse["resourceFields"]["name"],
+            json!({
+                "type": "string", "description": "Name shown to people.", "create": true, "update": true,
+                "readOnCreateOnly": false, "nullable": true, "required": true, "minLength": 2, "maxLength": 8,
+                "validChars": "a-z-",
+            })
+        );
+        assert_eq!(
+            horse["resourceFields"]["sold"],
+            json!({
+                "type": "boolean", "description": null, "create": false, "update": false, "readOnCreateOnly": false,
+                "maxLength": 255,
+            })
+        );
+        assert_eq!(
+            horse["resourceFields"]["state"]["options"],
+            json!(["active", "creating", "removed", "removing", "requested"])
+        );
+        assert_eq!(horse["collectionFilters"]["breederId"], json!({ "modifiers": ["eq", "ne", "null", "notnull"] }));
+        assert_eq!(horse["resourceActions"]["shoe"], json!({ "input": "shoeInput", "output": "horse" }));
+        assert_eq!(horse["includeableLinks"], json!(["dam", "account", "foals"]));
+        assert_eq!(horse["links"], json!({ "self": "http://h/v1/schemas/horse", "collection": "http://h/v1/horses" }));
+        assert_eq!(shown("gear")["links"], json!({ "self": "http://h/v1/schemas/gear" }));
+    }
+}

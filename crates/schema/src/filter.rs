@@ -222,3 +222,113 @@ fn operand(ty: &Type, is_id: bool, value: &str) -> Option<Operand> {
         Type::Json | Type::Blob | Type::Array(_) | Type::Map(_) | Type::Nested(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::access::Role;
+    use crate::testing::registry;
+
+    fn query(role: Role, text: &str) -> Query {
+        let registry = registry();
+        let schema = registry.schemas(role).get("horse").expect("visible");
+        let pairs: Vec<(String, String)> = text
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        parse(schema, &pairs)
+    }
+
+    #[test]
+    fn conditions_are_read() {
+        let text = |text: &str| Operand::Text(text.to_owned());
+        let date = 1_459_591_872_000;
+        for (given, expected) in [
+            ("", vec![]),
+            ("name=a", vec![("name", Test::Eq(text("a")))]),
+            ("name_eq=a&name_like=b%", vec![("name", Test::Eq(text("a"))), ("name", Test::Like("b%".into()))]),
+            ("name_prefix=a", vec![("name", Test::Prefix("a".into()))]),
+            ("name=", vec![("name", Test::Eq(text("")))]),
+            ("name_gt=a&name_x=a&nope=1&nope_eq=1&_eq=1&_=1", vec![]),
+            ("removed_null=<nil>", vec![("removed", Test::Null)]),
+            ("removed_notnull", vec![("removed", Test::NotNull)]),
+            ("damId=1h7", vec![("damId", Test::Eq(Operand::Int(7)))]),
+            ("damId=7", vec![("damId", Test::Nothing)]),
+            ("damId=<nil>", vec![("damId", Test::Nothing)]),
+            ("id=1h7", vec![("id", Test::Eq(Operand::Int(7)))]),
+            ("id_gt=7", vec![("id", Test::Gt(Operand::Int(7)))]),
+            ("age_lte=7", vec![("age", Test::Lte(Operand::Int(7)))]),
+            ("age=old", vec![("age", Test::Nothing)]),
+            ("sold=True", vec![("sold", Test::Eq(Operand::Bool(true)))]),
+            ("sold=x", vec![("sold", Test::Eq(Operand::Bool(false)))]),
+            ("born_gte=2016-04-02T10:11:12Z", vec![("born", Test::Gte(Operand::Int(date)))]),
+            (
+                "born=2016-04-02T10:11:12Z",
+                vec![("born", Test::Gte(Operand::Int(date))), ("born", Test::Lt(Operand::Int(date + 1000)))],
+            ),
+            ("born_ne=never", vec![("born", Test::Nothing)]),
+            ("colour_prefix=b", vec![("colour", Test::Prefix("b".into()))]),
+            ("state_prefix=a", vec![]),
+            // Columns we do not have, or that the role does not see.
+            ("breederId=1b1&price=10&chip=1", vec![]),
+        ] {
+            let found: Vec<_> =
+                query(Role::Project, given).conditions.into_iter().map(|one| (one.field, one.test)).collect();
+            assert_eq!(found, expected, "{given}");
+        }
+        assert_eq!(query(Role::Admin, "price=10").conditions.len(), 1);
+        assert!(query(Role::Project, "age=old").is_empty());
+    }
+
+    #[test]
+    fn pages_and_order_are_read() {
+        for (given, limit, offset) in [
+            ("", Some(100), 0),
+            ("limit=5&marker=m10", Some(5), 10),
+            ("limit=20000", Some(10_000), 0),
+            ("limit=-2", None, 0),
+            ("limit=0", None, 0),
+            ("limit=x&marker=10", Some(100), 0),
+            ("marker=m-1", Some(100), 0),
+            ("marker=m99999999999999999999", Some(100), 0),
+        ] {
+            let query = query(Role::Project, given);
+            assert_eq!((query.limit, query.offset), (limit, offset), "{given}");
+        }
+        for (given, expected) in [
+            ("sort=name", Some(("name", false))),
+            ("sort=name&order=DESC", Some(("name", true))),
+            ("sort=name&order=up", Some(("name", false))),
+            ("sort=hands", None),
+            ("sort=breederId", None),
+            ("sort=nope&order=desc", None),
+        ] {
+            let sort = query(Role::Project, given).sort.map(|sort| (sort.field, sort.descending));
+            assert_eq!(sort, expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn links_are_included_once_and_only_if_they_can_be() {
+        assert_eq!(query(Role::Project, "include=FOALS&include=foals&include=portrait&include=x").include, ["foals"]);
+    }
+
+    proptest! {
+        /// Whatever is asked: no panic, and only visible columns are tested.
+        #[test]
+        fn any_query_is_read(pairs in prop::collection::vec(
+            ("(name|age|born|damId|sold|id|limit|marker|sort|include|[a-zA-Z_]{0,6})(_(eq|ne|lt|like|null))?", ".{0,8}"), 0..6)
+        ) {
+            let registry = registry();
+            let schema = registry.schemas(Role::Project).get("horse").expect("visible");
+            let query = parse(schema, &pairs);
+            prop_assert!(query.conditions.iter().all(|condition| schema.fields.contains_key(condition.field)));
+            prop_assert!(query.limit.is_none_or(|limit| (1..=MAX_LIMIT).contains(&limit)));
+            prop_assert!(i64::try_from(query.offset).is_ok());
+        }
+    }
+}

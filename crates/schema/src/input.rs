@@ -307,3 +307,195 @@ fn in_class(class: &str, ch: char) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::Role;
+    use crate::testing::{Horse, registry};
+    use crate::{Resource, Row};
+
+    /// Knows every row below 100 except those of stables.
+    struct Below100;
+
+    impl References for Below100 {
+        fn resolve(&mut self, ty: &str, public_id: &str) -> Option<i64> {
+            match crate::id::decode(public_id)? {
+                crate::id::Decoded::Number(number) if number < 100 && ty != "stableBox" => Some(number),
+                _ => None,
+            }
+        }
+    }
+
+    fn read_as(role: Role, operation: Operation, body: Value) -> Result<Value, (Code, String)> {
+        let registry = registry();
+        let body = body.as_object().cloned().unwrap_or_default();
+        read(registry.schemas(role), "horse", operation, &body, &mut Below100)
+            .map(Value::Object)
+            .map_err(|error| (error.code, error.field.unwrap_or_default()))
+    }
+
+    fn create(mut body: Value) -> Result<Value, (Code, String)> {
+        if let Value::Object(body) = &mut body {
+            for (name, value) in [("name", json!("bess")), ("riders", json!(["ann"]))] {
+                body.entry(name).or_insert(value);
+            }
+        }
+        let mut checked = read_as(Role::Project, Operation::Create, body)?;
+        // Only what the case is about.
+        if let Value::Object(checked) = &mut checked {
+            for (name, value) in
+                [("name", json!("bess")), ("riders", json!(["ann"])), ("age", json!(4)), ("colour", json!("bay"))]
+            {
+                if checked.get(name) == Some(&value) {
+                    checked.remove(name);
+                }
+            }
+        }
+        Ok(checked)
+    }
+
+    #[test]
+    fn values_are_converted() {
+        for (body, expected) in [
+            (json!({}), json!({})),
+            (json!({ "age": "12" }), json!({ "age": 12 })),
+            (json!({ "age": 12.0 }), json!({ "age": 12 })),
+            (json!({ "colour": null }), json!({ "colour": null })),
+            (json!({ "age": null }), json!({})),
+            (json!({ "name": null }), json!({ "name": null })),
+            (json!({ "born": "2016-04-02T10:11:12Z" }), json!({ "born": 1_459_591_872_000_i64 })),
+            (json!({ "born": " " }), json!({ "born": null })),
+            (json!({ "damId": "1h7" }), json!({ "damId": 7 })),
+            (json!({ "riders": "bob" }), json!({ "riders": ["bob"] })),
+            (json!({ "riders": [1, true] }), json!({ "riders": ["1", "true"] })),
+            (json!({ "labels": { "a": 1, "b": null } }), json!({ "labels": { "a": "1", "b": "" } })),
+            (json!({ "hands": "14.2" }), json!({ "hands": 14.2 })),
+            (json!({ "notes": { "a": [null] } }), json!({ "notes": { "a": [null] } })),
+            (json!({ "gear": { "saddle": "s" } }), json!({ "gear": { "saddle": "s", "bridle": true } })),
+            (
+                json!({ "gear": { "saddle": "s", "bridle": "no", "unknown": 1, "ownerId": "1a5", "more": { "saddle": "t" } } }),
+                json!({ "gear": { "saddle": "s", "bridle": false, "ownerId": 5, "more": [{ "saddle": "t", "bridle": true }] } }),
+            ),
+            // Unknown, unwritable, and not this role's: left out without a word.
+            (json!({ "id": "1h1", "type": "x", "links": 1, "state": "s", "sold": true, "cow": 1 }), json!({})),
+            (json!({ "vet": "v", "boxId": "1sb1", "price": 3, "chip": "c" }), json!({})),
+        ] {
+            assert_eq!(create(body.clone()), Ok(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn mistakes_have_their_codes() {
+        let long = "a".repeat(9);
+        for (body, code, field) in [
+            (json!({ "age": "many" }), Code::InvalidFormat, "age"),
+            (json!({ "age": 1.5 }), Code::InvalidFormat, "age"),
+            (json!({ "age": true }), Code::InvalidFormat, "age"),
+            (json!({ "name": ["a"] }), Code::InvalidFormat, "name"),
+            (json!({ "name": "a" }), Code::MinLengthExceeded, "name"),
+            (json!({ "name": long }), Code::MaxLengthExceeded, "name"),
+            (json!({ "name": "be ss" }), Code::InvalidCharacters, "name"),
+            (json!({ "born": "yesterday" }), Code::InvalidDateFormat, "born"),
+            (json!({ "born": 5 }), Code::InvalidDateFormat, "born"),
+            (json!({ "damId": "7" }), Code::InvalidReference, "damId"),
+            (json!({ "damId": 7 }), Code::InvalidReference, "damId"),
+            (json!({ "damId": "1h700" }), Code::InvalidReference, "damId"),
+            (json!({ "colour": "green" }), Code::InvalidOption, "colour"),
+            (json!({ "hands": 0 }), Code::MinLimitExceeded, "hands"),
+            (json!({ "hands": 1e9 }), Code::MaxLimitExceeded, "hands"),
+            (json!({ "riders": [] }), Code::MissingRequired, "riders"),
+            (json!({ "riders": [null] }), Code::NotNullable, "riders"),
+            (json!({ "riders": null }), Code::NotNullable, "riders"),
+            (json!({ "labels": [] }), Code::InvalidFormat, "labels"),
+            (json!({ "gear": 5 }), Code::MissingRequired, "saddle"),
+            (json!({ "gear": { "saddle": "?!" } }), Code::InvalidCharacters, "saddle"),
+        ] {
+            assert_eq!(create(body.clone()), Err((code, field.to_owned())), "{body}");
+        }
+        assert_eq!(
+            create(json!({ "gear": { "saddle": "s?" } })).map(|_| ()),
+            Ok(()),
+            "only a text of bad characters is refused"
+        );
+    }
+
+    #[test]
+    fn required_and_defaults_count_on_create_only() {
+        let missing = read_as(Role::Project, Operation::Create, json!({ "name": "bess" }));
+        assert_eq!(missing, Err((Code::MissingRequired, "riders".to_owned())));
+        assert_eq!(read_as(Role::Project, Operation::Update, json!({})), Ok(json!({})));
+        let update = read_as(Role::Project, Operation::Update, json!({ "name": "bo", "age": 3, "labels": null }));
+        assert_eq!(update, Ok(json!({ "name": "bo", "labels": null })));
+    }
+
+    #[test]
+    fn deep_values_are_refused_and_long_ones_are_not() {
+        let mut deep = json!({ "saddle": "s" });
+        for _ in 0..100 {
+            deep = json!({ "saddle": "s", "more": [deep] });
+        }
+        assert_eq!(create(json!({ "gear": deep })), Err((Code::InvalidFormat, "more".to_owned())));
+        let mut notes = json!(1);
+        for _ in 0..100 {
+            notes = json!([notes]);
+        }
+        assert_eq!(create(json!({ "notes": notes })), Err((Code::InvalidFormat, "notes".to_owned())));
+        let many: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
+        assert!(create(json!({ "riders": many })).is_ok());
+    }
+
+    #[test]
+    fn character_classes_know_ranges_and_hyphens() {
+        for (class, inside, outside) in [("a-z-", "m-", "A_"), ("-._", "-._", "a"), ("*._0-9a-zA-Z;=", "*5Z;", "-")] {
+            assert!(inside.chars().all(|ch| in_class(class, ch)), "{class}");
+            assert!(!outside.chars().any(|ch| in_class(class, ch)), "{class}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "(1[a-z]{1,2})?[0-9]{0,4}".prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("(saddle|more|ownerId|bridle|[a-z])", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever is sent: no panic, and what is accepted can be stored in the struct.
+        #[test]
+        fn any_body_is_refused_or_fits_the_struct(
+            fields in prop::collection::btree_map(
+                "(age|born|boxId|colour|count|damId|gear|hands|labels|riders|notes|name|description|vet)",
+                any_json(), 0..6),
+            create in any::<bool>(),
+        ) {
+            let operation = if create { Operation::Create } else { Operation::Update };
+            let mut body: Value = Value::Object(fields.into_iter().collect());
+            if create && body.get("riders").is_none() {
+                body["riders"] = json!(["ann"]);
+            }
+            for role in [Role::Project, Role::Admin] {
+                if let Ok(Value::Object(checked)) = read_as(role, operation, body.clone()) {
+                    let mut row = Row { meta: Default::default(), data: Object::new() };
+                    row.apply(checked);
+                    prop_assert!(row.typed::<Horse>().is_ok());
+                    prop_assert_eq!(Horse::TYPE, "horse");
+                }
+            }
+        }
+    }
+}

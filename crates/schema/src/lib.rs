@@ -29,6 +29,8 @@ pub mod row;
 pub mod schemas;
 #[doc(hidden)]
 pub mod support;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod types;
 

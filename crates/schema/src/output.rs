@@ -239,3 +239,120 @@ fn wire_value(schemas: &Schemas, ty: &Type, stored: Value) -> Value {
         (_, stored) => stored,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::Role;
+    use crate::testing::{horse, registry};
+
+    fn shown(role: Role, secrets: Secrets, change: impl FnOnce(&mut AnyRow)) -> String {
+        let registry = registry();
+        let schemas = registry.schemas(role);
+        let schema = schemas.get("horse").expect("visible");
+        let mut stored = horse().to_any().expect("a horse can be stored");
+        change(&mut stored);
+        let document = row(schemas, schema, &stored, Object::new(), Object::new(), secrets);
+        serde_json::to_string(&document).expect("a document is JSON")
+    }
+
+    #[test]
+    fn a_row_is_shown_in_the_order_people_read_it() {
+        let text = shown(Role::Project, Secrets::Masked, |_| {}).replace(",\"", ",\n\"");
+        insta::assert_snapshot!(text, @r#"
+        {"id":"1h42",
+        "type":"horse",
+        "links":{},
+        "actions":{},
+        "name":"bess",
+        "state":"active",
+        "accountId":"1a5",
+        "age":7,
+        "born":"2016-04-02T10:11:12Z",
+        "bornTS":1459591872123,
+        "boxId":"1sb3",
+        "colour":null,
+        "created":"1970-01-01T00:00:01Z",
+        "createdTS":1000,
+        "damId":null,
+        "description":null,
+        "gear":{"bridle":false,
+        "more":null,
+        "ownerId":"1a5",
+        "saddle":"old",
+        "type":"gear"},
+        "hands":null,
+        "kind":"horse",
+        "labels":null,
+        "notes":null,
+        "removed":null,
+        "riders":null,
+        "secret":null,
+        "sold":false,
+        "transitioning":"no",
+        "transitioningMessage":null,
+        "transitioningProgress":null,
+        "uuid":"u-42",
+        "vet":null}
+        "#);
+    }
+
+    #[test]
+    fn what_is_read_once_is_shown_once() {
+        let secret = |secrets| {
+            let shown: Value = serde_json::from_str(&shown(Role::Project, secrets, |_| {})).expect("JSON");
+            shown["secret"].clone()
+        };
+        assert_eq!(secret(Secrets::Shown), json!("s3cret"));
+        assert_eq!(secret(Secrets::Masked), Value::Null);
+    }
+
+    #[test]
+    fn the_transition_triple_follows_state_and_progress() {
+        let triple = |change: &dyn Fn(&mut Meta)| {
+            let text = shown(Role::Project, Secrets::Masked, |row| change(&mut row.meta));
+            let shown: Value = serde_json::from_str(&text).expect("JSON");
+            json!([shown["transitioning"], shown["transitioningMessage"], shown["transitioningProgress"]])
+        };
+        assert_eq!(triple(&|_| {}), json!(["no", null, null]));
+        assert_eq!(triple(&|meta| meta.enter("creating")), json!(["yes", "In Progress", null]));
+        assert_eq!(triple(&|meta| meta.fail("active", "lame")), json!(["error", "lame", null]));
+        let running = |meta: &mut Meta| {
+            meta.fail("removing", "Leading out");
+            meta.progress.percent = Some(50);
+        };
+        assert_eq!(triple(&running), json!(["yes", "Leading out", 50]));
+    }
+
+    #[test]
+    fn old_data_of_another_shape_is_shown_as_null() {
+        let text = shown(Role::Project, Secrets::Masked, |row| {
+            for (name, value) in
+                [("gear", json!(1)), ("labels", json!([1])), ("damId", json!(1.5)), ("riders", json!({}))]
+            {
+                row.data.insert(name.into(), value);
+            }
+        });
+        let shown: Value = serde_json::from_str(&text).expect("JSON");
+        for name in ["gear", "labels", "damId", "riders"] {
+            assert_eq!(shown[name], Value::Null, "{name}");
+        }
+    }
+
+    #[test]
+    fn values_without_rows_have_the_id_they_are_given() {
+        let registry = registry();
+        let schemas = registry.schemas(Role::Project);
+        let data = json!({ "saddle": "s" }).as_object().cloned().unwrap_or_default();
+        let mut document =
+            value(schemas, schemas.get("gear").expect("visible"), Value::Null, &data, Object::new(), Object::new());
+        document.embed_one("owner", None);
+        document.embed_many("more", Vec::new());
+        let text = serde_json::to_string(&document).expect("JSON");
+        let expected = r#"{"id":null,"type":"gear","links":{},"actions":{},"bridle":true,"more":[],"ownerId":null,"saddle":"s","owner":null}"#;
+        assert_eq!(text, expected);
+        assert_eq!(document.to_value()["saddle"], json!("s"));
+    }
+}

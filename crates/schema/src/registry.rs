@@ -183,3 +183,79 @@ pub(crate) fn named(ty: &Type) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Account, Gear, Horse, Pony, ShoeInput, StableBox, registry};
+    use crate::{Link, Nested, Resource};
+
+    #[test]
+    fn types_are_found_by_any_spelling_of_name_and_plural() {
+        let registry = registry();
+        for (segment, expected) in
+            [("HORSES", Some("horse")), ("ponies", Some("pony")), ("stableboxes", Some("stableBox")), ("cow", None)]
+        {
+            assert_eq!(registry.find(segment).map(|ty| ty.name), expected, "{segment}");
+        }
+        assert_eq!(registry.base("pony"), "horse");
+        assert_eq!(registry.subtypes("horse").iter().map(|ty| ty.name).collect::<Vec<_>>(), ["pony"]);
+        assert!(registry.is_a("pony", "horse") && registry.is_a("horse", "horse") && !registry.is_a("horse", "pony"));
+    }
+
+    #[test]
+    fn declarations_that_contradict_each_other_are_refused() {
+        let all = || {
+            [Account::type_def(), StableBox::type_def(), Horse::type_def(), Pony::type_def()]
+                .into_iter()
+                .chain([Gear::type_def(), ShoeInput::type_def()])
+                .collect::<Vec<_>>()
+        };
+        let refused = |change: &dyn Fn(&mut Vec<TypeDef>)| {
+            let mut types = all();
+            change(&mut types);
+            Registry::new(types).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(refused(&|_| {}), Ok(()));
+        for (change, message) in [
+            (
+                &(|types: &mut Vec<TypeDef>| types.push(Horse::type_def())) as &dyn Fn(&mut Vec<TypeDef>),
+                "type `horse` is declared twice",
+            ),
+            (
+                &|types| types.retain(|ty| ty.name != "gear"),
+                "field `gear` of `horse` names type `gear`, which is not declared",
+            ),
+            (
+                &|types| types.retain(|ty| ty.name != "shoeInput"),
+                "action `shoe` of `horse` names type `shoeInput`, which is not declared",
+            ),
+            (&|types| types[3].parent = Some("mule"), "parent of `pony` names type `mule`, which is not declared"),
+            (&|types| types[2].parent = Some("pony"), "the parents of `horse` form a circle"),
+            (&|types| types[3].plural = Some("horses"), "types `horse` and `pony` answer to the same name in URLs"),
+            (
+                &|types| {
+                    let field = types[2].fields[0].clone();
+                    types[2].fields.push(field);
+                },
+                "field `accountId` of `horse` is declared twice",
+            ),
+            (
+                &|types| {
+                    let link = types[2].links[0].clone();
+                    types[2].links.push(link);
+                },
+                "link `dam` of `horse` is declared twice",
+            ),
+            (
+                &|types| {
+                    let kind = LinkKind::Children { of: "pony", by: "stableId" };
+                    types[2].links.push(Link { name: "ponies", kind, includeable: true });
+                },
+                "link `ponies` of `horse` names field `stableId`, which `pony` does not have",
+            ),
+        ] {
+            assert_eq!(refused(change), Err(message.to_owned()));
+        }
+    }
+}

@@ -196,3 +196,38 @@ impl<T> DerefMut for Row<T> {
         &mut self.data
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{Horse, horse};
+
+    #[test]
+    fn rows_survive_the_way_to_json_and_back() {
+        let row = horse();
+        let any = row.to_any().expect("a horse can be stored");
+        assert!(!any.data.contains_key("colour"), "what is not set is left out");
+        assert_eq!(any.typed::<Horse>().expect("it reads back"), row);
+    }
+
+    #[test]
+    fn stored_nulls_mean_not_set() {
+        let mut any = horse().to_any().expect("a horse can be stored");
+        any.data.insert("sold".into(), Value::Null);
+        assert!(!any.typed::<Horse>().expect("it reads").sold);
+        any.data.insert("age".into(), json!("old"));
+        let error = any.typed::<Horse>().expect_err("text is no age").to_string();
+        assert_eq!(error, "row 42 of kind `horse` cannot be read as `horse`");
+    }
+
+    #[test]
+    fn applying_input_names_what_changed() {
+        let mut any = horse().to_any().expect("a horse can be stored");
+        let changes = json!({ "name": "bo", "age": 7, "gear": null, "labels": { "a": "b" }, "id": 9, "colour": null });
+        let changed = any.apply(changes.as_object().cloned().unwrap_or_default());
+        assert_eq!(changed, ["gear", "labels", "name"]);
+        assert_eq!((any.get("name"), any.get("id"), any.get("gear")), (json!("bo"), json!(42), Value::Null));
+    }
+}

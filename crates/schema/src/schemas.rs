@@ -231,3 +231,69 @@ fn nested(ty: &Type) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::registry;
+
+    #[test]
+    fn a_role_sees_its_part() {
+        let registry = registry();
+        let names = |role| registry.schemas(role).iter().map(|schema| schema.name).collect::<Vec<_>>();
+        assert_eq!(names(Role::Project), ["account", "gear", "horse", "pony", "shoeInput"]);
+        assert_eq!(names(Role::Admin), ["account", "gear", "horse", "shoeInput", "stableBox"]);
+        assert_eq!(names(Role::Token), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn fields_links_and_actions_depend_on_the_role() {
+        let registry = registry();
+        let horse = |role| registry.schemas(role).get("horse").expect("visible");
+        let (project, admin, agent) = (horse(Role::Project), horse(Role::Admin), horse(Role::Agent));
+        let fields = |schema: &Schema, names: &[&str]| {
+            names.iter().map(|name| schema.fields.contains_key(name)).collect::<Vec<_>>()
+        };
+        let names = ["age", "price", "removeTime", "chip", "gear"];
+        assert_eq!(fields(project, &names), [true, false, false, false, true]);
+        assert_eq!(fields(admin, &names), [true, true, true, false, true]);
+        assert_eq!(fields(agent, &names), [true, false, false, false, false]);
+        assert_eq!((project.fields["vet"].create, admin.fields["vet"].create), (false, true));
+        // A project does not see boxes, so it can read the opaque id but neither write it nor follow the link.
+        assert_eq!((project.fields["boxId"].create, admin.fields["boxId"].create), (false, true));
+        let links = |schema: &Schema| schema.links.iter().map(|link| link.name).collect::<Vec<_>>();
+        assert_eq!(links(project), ["dam", "account", "foals", "portrait"]);
+        assert_eq!(links(admin), ["dam", "account", "foals", "stables", "portrait"]);
+        assert_eq!(project.action("shoe").map(|action| action.input), Some(Some("shoeInput")));
+        assert!(agent.actions.is_empty());
+        assert_eq!(project.link("FOALS").map(|link| link.name), Some("foals"));
+    }
+
+    #[test]
+    fn methods_follow_the_letters() {
+        let registry = registry();
+        let project = registry.schemas(Role::Project);
+        let methods = |name: &str| {
+            let schema = project.get(name).expect("visible");
+            (schema.collection_methods.clone(), schema.resource_methods.clone())
+        };
+        assert_eq!(methods("horse"), (vec!["GET", "POST"], vec!["GET", "PUT", "DELETE"]));
+        assert_eq!(methods("gear"), (vec!["POST"], vec!["GET"]));
+        assert_eq!(methods("account"), (vec!["GET"], vec!["GET"]));
+        let horse = project.get("horse").expect("visible");
+        assert_eq!(horse.create_types, [("horse", "horses".to_owned()), ("pony", "ponies".to_owned())]);
+        assert_eq!(project.get("account").map(|schema| schema.create_types.len()), Some(0));
+    }
+
+    #[test]
+    fn rows_are_shown_as_their_most_specific_visible_type() {
+        let registry = registry();
+        let shown = |role, kind| {
+            let schemas = registry.schemas(role);
+            schemas.shown_as(schemas.get("horse").expect("visible"), kind).name
+        };
+        assert_eq!(shown(Role::Project, "pony"), "pony");
+        assert_eq!(shown(Role::Admin, "pony"), "horse");
+        assert_eq!(shown(Role::Project, "account"), "horse");
+    }
+}
