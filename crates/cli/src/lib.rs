@@ -1,1 +1,32 @@
-//! cli
+//! The command line: commands, names, tables, progress.
+//!
+//! [`Command`] is the tree of commands and [`Globals`] the flags of all of them; the binary adds its server-side
+//! commands and calls [`run`]. A command gets a [`session::Session`] (server, environment, output) and gives an exit
+//! code or a [`failure::Failure`], which says what, why and what to do next. Results go to stdout, everything else to
+//! stderr.
+
+pub mod commands;
+pub mod config;
+pub mod failure;
+pub mod globals;
+pub mod output;
+pub mod progress;
+pub mod project;
+pub mod resolve;
+pub mod session;
+
+pub use commands::Command;
+pub use globals::Globals;
+
+/// Runs one command to its end; the value is the exit code of the process (`cli.md` §6). `root` is the whole command
+/// line of the binary, for completion.
+pub async fn run(globals: Globals, command: Command, root: clap::Command) -> u8 {
+    let json = globals.output == Some(output::Format::Json);
+    match commands::run(globals, command, root).await {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print(json);
+            failure.exit
+        }
+    }
+}

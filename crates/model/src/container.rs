@@ -260,7 +260,7 @@ pub struct Container {
     #[field(hidden)]
     pub mac_address: Option<String>,
     /// Exit code of its last run.
-    #[field(hidden)]
+    #[field(nullable)]
     pub exit_code: Option<i64>,
     /// Restarts by the host since the last request to start.
     #[field(hidden)]

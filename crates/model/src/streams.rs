@@ -20,6 +20,15 @@ pub struct ContainerExec {
     /// Allocate a terminal.
     #[field(create, default = true, transform = "")]
     pub tty: bool,
+    /// Variables for the command, as KEY=VALUE.
+    #[field(create, nullable)]
+    pub env: Option<Vec<String>>,
+    /// User to run as.
+    #[field(create, nullable)]
+    pub user: Option<String>,
+    /// Directory to run in.
+    #[field(create, nullable)]
+    pub working_dir: Option<String>,
 }
 
 /// Which log lines of a container to send.
@@ -33,6 +42,12 @@ pub struct ContainerLogs {
     /// How many past lines to send.
     #[field(create, nullable, min = 0, default = 100, transform = "")]
     pub lines: Option<i64>,
+    /// Nothing older than this, in seconds since the epoch.
+    #[field(create, nullable)]
+    pub since: Option<i64>,
+    /// Nothing newer than this, in seconds since the epoch.
+    #[field(create, nullable)]
+    pub until: Option<i64>,
 }
 
 /// Which port of a container to reach.

@@ -3,6 +3,12 @@
 //! A path is `type.aspect.name[.flag]`; `*.` stands for any type, a final `*` for everything below.
 
 pub const DIFFERENCES: &[(&str, &str)] = &[
+    ("container.fields.exitCode", "ours: how the last run ended, for `remuda run --rm`"),
+    ("containerExec.fields.env", "ours: variables of the command"),
+    ("containerExec.fields.user", "ours: who runs the command"),
+    ("containerExec.fields.workingDir", "ours: where the command runs"),
+    ("containerLogs.fields.since", "ours: `remuda logs --since`"),
+    ("containerLogs.fields.until", "ours: `remuda logs --until`"),
     ("*.actions.console", "virtual machines are not served"),
     ("*.actions.migrate", "did nothing in the original"),
     ("*.actions.updatehealthy", "health is a verdict, not a process"),

@@ -1,0 +1,116 @@
+//! Flags that every command takes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::output::Format;
+use crate::progress::Style;
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Globals {
+    /// Context to use, by name (see `remuda context`)
+    #[arg(
+        long,
+        global = true,
+        env = "REMUDA_CONTEXT",
+        hide_env = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub context: Option<String>,
+    /// Address of the server
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub url: Option<String>,
+    /// Access key
+    #[arg(long, global = true, value_name = "KEY", help_heading = "Global options")]
+    pub access_key: Option<String>,
+    /// Secret key
+    #[arg(long, global = true, value_name = "KEY", help_heading = "Global options")]
+    pub secret_key: Option<String>,
+    /// Environment to work in, by id or name
+    #[arg(
+        long = "environment",
+        visible_alias = "env",
+        global = true,
+        value_name = "ENV",
+        help_heading = "Global options"
+    )]
+    pub environment: Option<String>,
+    /// Form of the output
+    #[arg(short, long, global = true, value_enum, value_name = "FORM", help_heading = "Global options")]
+    pub output: Option<Format>,
+    /// Print ids only
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// Leave the heading of tables out
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_headers: bool,
+    /// Form of progress on stderr
+    #[arg(long, global = true, value_enum, value_name = "FORM", help_heading = "Global options")]
+    pub progress: Option<Style>,
+    /// Longest wait for a transition, like 90s, 10m or 1h
+    #[arg(long, global = true, value_parser = duration, value_name = "TIME", default_value = "10m", help_heading = "Global options")]
+    pub timeout: Option<Duration>,
+    /// Ask nothing: yes to every question
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub yes: bool,
+    /// Never ask; a question that would be asked is an error
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_input: bool,
+    /// Print every request to stderr
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub debug: bool,
+    /// Compose file; `-` reads stdin
+    #[arg(short = 'f', long = "file", global = true, value_name = "FILE", help_heading = "Project options")]
+    pub file: Option<PathBuf>,
+    /// rancher-compose file [default: rancher-compose.yml beside the compose file]
+    #[arg(short = 'r', long, global = true, value_name = "FILE", help_heading = "Project options")]
+    pub rancher_file: Option<PathBuf>,
+    /// Name of the stack [default: name in the file, or the directory]
+    #[arg(
+        short = 's',
+        long = "stack",
+        visible_short_alias = 'p',
+        visible_alias = "project-name",
+        global = true,
+        value_name = "NAME",
+        help_heading = "Project options"
+    )]
+    pub stack: Option<String>,
+    /// File with values of variables
+    #[arg(short = 'e', long, global = true, value_name = "FILE", help_heading = "Project options")]
+    pub env_file: Vec<PathBuf>,
+}
+
+impl Globals {
+    /// Longest wait for a transition.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(600))
+    }
+}
+
+/// `90s`, `10m`, `1h`, `500ms`; a bare number is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no time; write 90s, 10m or 1h"))?;
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        unit => Err(format!("`{unit}` is no unit of time; there are ms, s, m, h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_people_write() {
+        for (text, ms) in [("90s", 90_000), ("10m", 600_000), ("1h", 3_600_000), ("5", 5_000), ("20ms", 20)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
+        }
+        assert!(duration("soon").is_err() && duration("5d").is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! What a command works with: the server, the environment, the way out.
+
+use std::io::IsTerminal;
+
+use remuda_client::{Client, Config, Resource};
+
+use crate::config;
+use crate::failure::{Failure, exit};
+use crate::globals::Globals;
+use crate::output::{Format, Out};
+use crate::progress::Progress;
+
+/// A command's surroundings.
+pub struct Session {
+    pub client: Client,
+    pub out: Out,
+    pub progress: Progress,
+    pub globals: Globals,
+}
+
+/// The process environment.
+#[expect(clippy::disallowed_methods, reason = "this is where the command line reads its configuration")]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Where results go, by the flags.
+pub fn out(globals: &Globals) -> Out {
+    let format = if globals.quiet { Format::Id } else { globals.output.unwrap_or_default() };
+    Out { format, headers: !globals.no_headers }
+}
+
+/// The address of a development server on this machine, tried when nothing is configured.
+const LOCAL: &str = "http://127.0.0.1:8080";
+
+impl Session {
+    /// Connects, and enters the environment: the chosen one, else the only one, else `Default`.
+    pub async fn open(globals: Globals) -> Result<Session, Failure> {
+        let mut client = connect(&globals).await?;
+        if client.environment().is_none() {
+            let projects = client.list("projects", &[]).await?;
+            let default = projects.iter().find(|project| project.name() == "Default");
+            match (default, &projects[..]) {
+                (Some(project), _) | (None, [project]) => client.enter(project.id()).await?,
+                (None, []) => {
+                    return Err(Failure::new(exit::NOT_FOUND, "this key sees no environment"));
+                }
+                (None, several) => {
+                    let names: Vec<String> = several.iter().map(Resource::title).collect();
+                    return Err(Failure::usage(format!("several environments: {}", names.join(", ")))
+                        .hint("choose one with `--env NAME`"));
+                }
+            }
+        }
+        let progress = Progress::new(globals.progress);
+        Ok(Session { out: out(&globals), progress, client, globals })
+    }
+
+    /// Asks before something is lost. Without a terminal and without `--yes` it is refused.
+    pub fn confirm(&self, question: &str) -> Result<bool, Failure> {
+        if self.globals.yes {
+            return Ok(true);
+        }
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        if self.globals.no_input || !terminal {
+            return Err(Failure::usage(format!("{question} refused: there is nobody to ask"))
+                .hint("add `--yes` to do it without asking"));
+        }
+        eprint!("{question} [y/N] ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+}
+
+/// The server of the flags, variables and contexts, without an environment of our choosing.
+pub async fn connect(globals: &Globals) -> Result<Client, Failure> {
+    let path = config::path(&environment);
+    let file = path.as_deref().map(config::load).transpose()?.unwrap_or_default();
+    let (_, context) = config::choose(globals, &file, &environment)?;
+    let unconfigured = context.url.is_empty();
+    let ca = match &context.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
+            Failure::new(exit::NO_SERVER, format!("cannot read ca_file {}: {error}", path.display()))
+        })?),
+        None => None,
+    };
+    let client = Client::connect(Config {
+        url: if unconfigured { LOCAL.to_owned() } else { context.url.clone() },
+        access_key: context.access_key.clone(),
+        secret_key: context.secret()?,
+        environment: context.environment.clone(),
+        ca,
+        insecure: context.insecure,
+        trace: globals.debug.then_some(trace as fn(&str)),
+    })
+    .await;
+    match client {
+        Err(_) if unconfigured => {
+            Err(Failure::new(exit::NO_SERVER, format!("no server configured, and none answers at {LOCAL}"))
+                .hint("`remuda login URL` stores one; `remuda server --dev` starts one here"))
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+fn trace(line: &str) {
+    eprintln!("{line}");
+}
