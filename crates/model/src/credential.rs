@@ -77,6 +77,7 @@ pub struct ApiKey {
 #[action(update, output = "credential")]
 #[extra_filters(registryId = "enum", secretValue = "string")]
 #[relation(registrationUrl, computed)]
+#[common(account_id(ty = "reference[account]", nullable, filter, roles(service = "cr")))]
 pub struct RegistrationToken {
     /// The line to paste on a host to join it.
     #[field()]
