@@ -111,7 +111,7 @@ fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment:
     }
     next.awaited_services.clear();
     let scale = wanted(row);
-    let Members { live, leaving } = members(world, row.meta.id);
+    let Members { live, mut leaving } = members(world, row.meta.id);
     let mut waiting: Option<String> = None;
     let mut settled = true;
     let mut keep: Vec<&Arc<Row<Container>>> = Vec::new();
@@ -121,6 +121,7 @@ fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment:
             container.host_id.is_some() && host.is_none_or(|host| !host.meta.is_live() || host.meta.state == REMOVING);
         if host_is_gone {
             take_away(container, row, "Service instance in a bad state is removed by service.reconcile", moment, plan);
+            leaving.push(*container);
             settled = false;
         } else if matches!(container.meta.state.as_str(), ERROR | ERRORING) {
             settled = false;
@@ -137,6 +138,7 @@ fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment:
                     moment,
                     plan,
                 );
+                leaving.push(*container);
             }
         } else {
             keep.push(container);
