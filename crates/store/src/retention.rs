@@ -1,6 +1,6 @@
 //! Bounded growth: old change records, purged rows and aged logs leave the database in small steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
 use crate::read::Read;
@@ -15,6 +15,8 @@ pub struct Retention {
     pub max_changes: i64,
     /// Rows in state `purged` stay this long after their remove time.
     pub purged_after_ms: i64,
+    /// Tables whose rows end in state `removed`, because their type has no purge: those go like purged ones.
+    pub removed_is_final: BTreeSet<String>,
     /// Tables whose rows go by age alone (audit logs, events), with the age.
     pub aged: BTreeMap<String, i64>,
 }
@@ -26,6 +28,7 @@ impl Default for Retention {
             changes_older_ms: DAY_MS,
             max_changes: 1_000_000,
             purged_after_ms: 7 * DAY_MS,
+            removed_is_final: BTreeSet::new(),
             aged: BTreeMap::new(),
         }
     }
@@ -83,12 +86,13 @@ pub(crate) fn trim_rows(
     age_ms: Option<i64>,
     now_ms: i64,
 ) -> Result<u64, Error> {
+    let ended_before = now_ms.saturating_sub(retention.purged_after_ms);
     let (condition, before) = match age_ms {
         Some(age) => ("created < $1", now_ms.saturating_sub(age)),
-        None => (
-            "state = 'purged' AND COALESCE(remove_time, removed, created) < $1",
-            now_ms.saturating_sub(retention.purged_after_ms),
-        ),
+        None if retention.removed_is_final.contains(table) => {
+            ("state IN ('purged', 'removed') AND COALESCE(remove_time, removed, created) < $1", ended_before)
+        }
+        None => ("state = 'purged' AND COALESCE(remove_time, removed, created) < $1", ended_before),
     };
     let mut ids = Vec::new();
     tx.conn.each(
