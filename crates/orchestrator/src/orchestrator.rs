@@ -26,6 +26,7 @@ impl Default for Options {
     fn default() -> Options {
         const DAY_MS: i64 = 24 * 60 * 60 * 1000;
         let mut retention = Retention::default();
+        retention.removed_is_final = crate::record::REMOVED_IS_FINAL.iter().map(|table| (*table).to_owned()).collect();
         retention.aged = BTreeMap::from([("auditLog".to_owned(), 90 * DAY_MS), ("containerEvent".to_owned(), DAY_MS)]);
         Options { retention, trim_every: Duration::from_secs(15 * 60) }
     }

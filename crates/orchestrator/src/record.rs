@@ -107,25 +107,40 @@ impl Record {
     }
 }
 
+/// Tables of types without a purge: `removed` is their end.
+pub const REMOVED_IS_FINAL: &[&str] = &[
+    Stack::TABLE,
+    Service::TABLE,
+    ServiceExposeMap::TABLE,
+    ServiceConsumeMap::TABLE,
+    Label::TABLE,
+    Mount::TABLE,
+    PhysicalHost::TABLE,
+    ContainerEvent::TABLE,
+];
+
 impl Record {
     /// The state nothing follows on: `purged`, or `removed` for types without a purge.
     pub fn end_state(&self) -> &'static str {
-        match self {
-            Record::Stack(_)
-            | Record::Service(_)
-            | Record::ServiceExposeMap(_)
-            | Record::ServiceConsumeMap(_)
-            | Record::Label(_)
-            | Record::Mount(_)
-            | Record::PhysicalHost(_)
-            | Record::ContainerEvent(_) => REMOVED,
-            _ => PURGED,
-        }
+        if REMOVED_IS_FINAL.contains(&self.table()) { REMOVED } else { PURGED }
     }
 
     /// Nothing will happen to the row any more.
     pub fn has_ended(&self) -> bool {
         let state = self.meta().state.as_str();
         state == PURGED || state == self.end_state()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_removed_has_no_purge_and_the_rest_has() {
+        for def in remuda_model::registry().types() {
+            let (Some(table), Some(machine)) = (def.table(), def.machine) else { continue };
+            assert_eq!(machine.has("purge"), !REMOVED_IS_FINAL.contains(&table), "{}", def.name);
+        }
     }
 }

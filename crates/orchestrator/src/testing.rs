@@ -26,7 +26,7 @@ pub struct Language {
 
 pub fn world() -> Language {
     let mut language = Language {
-        world: World::new(PROJECT),
+        world: World::new(PROJECT, Time(0)),
         now: Time(1_000_000),
         settings: Settings::default(),
         random: Random::seeded(7),

@@ -68,6 +68,8 @@ pub struct World {
     pub project_id: i64,
     /// Every change up to this revision is in.
     pub revision: i64,
+    /// When this server began to look: what hosts did while nobody listened is yet to be heard.
+    pub since: Time,
     pub project: Option<Arc<Row<Project>>>,
     pub agents: Rows<Agent>,
     pub hosts: Rows<Host>,
@@ -146,8 +148,8 @@ macro_rules! reindex {
 }
 
 impl World {
-    pub fn new(project_id: i64) -> World {
-        World { project_id, ..World::default() }
+    pub fn new(project_id: i64, since: Time) -> World {
+        World { project_id, since, ..World::default() }
     }
 
     /// Takes one row over: new, changed, or gone when it is purged.

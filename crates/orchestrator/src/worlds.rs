@@ -79,9 +79,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ProjectLoop {
-    fn new(id: i64) -> ProjectLoop {
+    fn new(id: i64, now: Time) -> ProjectLoop {
         let state = ProjectState {
-            world: World::new(id),
+            world: World::new(id, now),
             directory: directory::Log::default(),
             plans: hostplan::Log::default(),
             queue: Queue::default(),
@@ -294,7 +294,7 @@ impl Shared {
                 gone.wake.notify_one();
             }
         } else if !projects.contains_key(&id) {
-            let project = Arc::new(ProjectLoop::new(id));
+            let project = Arc::new(ProjectLoop::new(id, self.now()));
             projects.insert(id, Arc::clone(&project));
             drop(projects);
             let shared = Arc::clone(self);
@@ -357,7 +357,7 @@ impl Shared {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         for project in self.projects() {
             let mut state = project.state();
-            state.world = World::new(project.id);
+            state.world = World::new(project.id, state.world.since);
             state.directory = directory::Log::default();
             state.plans = hostplan::Log::default();
         }

@@ -317,7 +317,8 @@ impl FakeHost {
             let running = engine.containers.get_mut(uuid).expect("there");
             running.up = false;
             let exited = ContainerObserved { exit_code: Some(code), ..observed(running) };
-            let report = StateReport { changes: vec![StateChange::Container(Box::new(exited))], ..StateReport::default() };
+            let report =
+                StateReport { changes: vec![StateChange::Container(Box::new(exited))], ..StateReport::default() };
             (engine.session.clone().expect("connected"), report)
         };
         bed.orchestrator.host_report(&session, report).await.expect("taken");
@@ -591,7 +592,9 @@ async fn silence_is_noticed_and_forgiven() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
     bed.until::<Host>(host.id(), "active").await;
-    let id = bed.create_one::<Container>(json!({"imageUuid": "sim:x", "networkMode": "managed", "startOnCreate": true})).await;
+    let id = bed
+        .create_one::<Container>(json!({"imageUuid": "sim:x", "networkMode": "managed", "startOnCreate": true}))
+        .await;
     bed.until::<Container>(id, "running").await;
     let state = async |wanted: &str| {
         bed.wait(wanted, async |bed| {

@@ -125,6 +125,11 @@ fn host_name(host: &Row<Host>) -> String {
     host.meta.name.clone().or_else(|| host.hostname.clone()).unwrap_or_else(|| host.public_id())
 }
 
+/// After a start of the server hosts are heard first; until then no deadline of theirs has passed.
+fn grace(world: &World, moment: Moment<'_>) -> Time {
+    world.since.plus_ms(moment.settings.reconnecting_after_ms().saturating_mul(3))
+}
+
 fn await_start(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
     let mut next = row.clone();
     let Some(host) = live_host(world, row) else {
@@ -134,7 +139,7 @@ fn await_start(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &m
     };
     let heard = world.progress_at.get(&row.meta.id).copied().unwrap_or(Time(0));
     let patience = heard.plus_ms(moment.settings.container_start_deadline_ms());
-    let deadline = row.meta.progress.deadline.unwrap_or(moment.now).max(patience);
+    let deadline = row.meta.progress.deadline.unwrap_or(moment.now).max(patience).max(grace(world, moment));
     if deadline > moment.now {
         return plan.look_again(deadline);
     }
@@ -158,7 +163,7 @@ fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mu
         release_ports(world, row, plan);
         return settle(row, STOPPED, plan);
     };
-    let deadline = row.meta.progress.deadline.unwrap_or(moment.now);
+    let deadline = row.meta.progress.deadline.unwrap_or(moment.now).max(grace(world, moment));
     if deadline > moment.now {
         return plan.look_again(deadline);
     }
