@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod failure;
 pub mod globals;
+pub mod items;
 pub mod output;
 pub mod progress;
 pub mod project;

@@ -68,6 +68,31 @@ impl Out {
         }
     }
 
+    /// A list whose columns were chosen by title, wide ones included.
+    pub fn chosen(
+        &self,
+        columns: &[&'static str],
+        wide: &[&'static str],
+        titles: &[String],
+        mut items: Vec<Item>,
+    ) -> Result<(), Failure> {
+        if titles.is_empty() {
+            return self.list(columns, wide, &items);
+        }
+        let all = [columns, wide].concat();
+        let find = |title: &String| {
+            all.iter().position(|column| column.eq_ignore_ascii_case(title.trim())).ok_or_else(|| {
+                Failure::usage(format!("there is no column `{title}`")).hint(format!("columns: {}", all.join(", ")))
+            })
+        };
+        let picked: Vec<usize> = titles.iter().map(find).collect::<Result<_, _>>()?;
+        for item in &mut items {
+            item.cells = picked.iter().map(|idx| item.cells.get(*idx).cloned().unwrap_or_default()).collect();
+        }
+        let columns: Vec<&str> = picked.iter().map(|idx| all[*idx]).collect();
+        self.list(&columns, &[], &items)
+    }
+
     /// One object.
     pub fn object(&self, value: &Value) -> Result<(), Failure> {
         match self.format {

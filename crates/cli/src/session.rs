@@ -36,24 +36,19 @@ const LOCAL: &str = "http://127.0.0.1:8080";
 impl Session {
     /// Connects, and enters the environment: the chosen one, else the only one, else `Default`.
     pub async fn open(globals: Globals) -> Result<Session, Failure> {
-        let mut client = connect(&globals).await?;
-        if client.environment().is_none() {
-            let projects = client.list("projects", &[]).await?;
-            let default = projects.iter().find(|project| project.name() == "Default");
-            match (default, &projects[..]) {
-                (Some(project), _) | (None, [project]) => client.enter(project.id()).await?,
-                (None, []) => {
-                    return Err(Failure::new(exit::NOT_FOUND, "this key sees no environment"));
-                }
-                (None, several) => {
-                    let names: Vec<String> = several.iter().map(Resource::title).collect();
-                    return Err(Failure::usage(format!("several environments: {}", names.join(", ")))
-                        .hint("choose one with `--env NAME`"));
-                }
-            }
-        }
+        let client = entered(&globals).await?;
         let progress = Progress::new(globals.progress);
         Ok(Session { out: out(&globals), progress, client, globals })
+    }
+
+    /// Everything a link leads to, page by page.
+    pub async fn members(&self, resource: &Resource, link: &str) -> Result<Vec<Resource>, Failure> {
+        let url = resource
+            .link(link)
+            .ok_or_else(|| Failure::new(exit::FAILED, format!("{} has no link `{link}`", resource.title())))?;
+        let mut members = self.client.list_at(url, &[]).await?;
+        members.retain(|member| member.get("removed").is_null());
+        Ok(members)
     }
 
     /// Asks before something is lost. Without a terminal and without `--yes` it is refused.
@@ -71,6 +66,30 @@ impl Session {
         std::io::stdin().read_line(&mut answer)?;
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
+}
+
+/// The server, in the environment that was chosen, else the only one, else `Default`.
+pub async fn entered(globals: &Globals) -> Result<Client, Failure> {
+    enter_default(connect(globals).await?).await
+}
+
+/// Enters an environment unless one was chosen.
+pub async fn enter_default(mut client: Client) -> Result<Client, Failure> {
+    if client.environment().is_some() {
+        return Ok(client);
+    }
+    let projects = client.list("projects", &[]).await?;
+    let default = projects.iter().find(|project| project.name() == "Default");
+    match (default, &projects[..]) {
+        (Some(project), _) | (None, [project]) => client.enter(project.id()).await?,
+        (None, []) => return Err(Failure::new(exit::NOT_FOUND, "this key sees no environment")),
+        (None, several) => {
+            let names: Vec<String> = several.iter().map(Resource::title).collect();
+            return Err(Failure::usage(format!("several environments: {}", names.join(", ")))
+                .hint("choose one with `--env NAME`"));
+        }
+    }
+    Ok(client)
 }
 
 /// The server of the flags, variables and contexts, without an environment of our choosing.
@@ -104,6 +123,7 @@ pub async fn connect(globals: &Globals) -> Result<Client, Failure> {
     }
 }
 
-fn trace(line: &str) {
+/// Prints a request.
+pub fn trace(line: &str) {
     eprintln!("{line}");
 }

@@ -239,6 +239,12 @@ impl Client {
         self.raw(Method::GET, &format!("{root}{path}"), None).await
     }
 
+    /// The clock of the server, as the text of its `Date` header.
+    pub async fn date(&self) -> Result<Option<String>, Error> {
+        let answer = self.send(Method::GET, &self.root, None).await?;
+        Ok(answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned))
+    }
+
     fn absolute(&self, url: &str) -> String {
         if url.starts_with("http://") || url.starts_with("https://") {
             url.to_owned()

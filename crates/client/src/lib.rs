@@ -13,4 +13,6 @@ pub mod wait;
 
 pub use error::Error;
 pub use http::{Client, Config};
+/// Method of a raw request.
+pub use reqwest::Method;
 pub use resource::Resource;

@@ -51,6 +51,13 @@ pub struct RmArgs {
     names: Vec<String>,
 }
 
+impl RmArgs {
+    /// As if these names had been given.
+    pub fn of(names: Vec<String>) -> RmArgs {
+        RmArgs { names }
+    }
+}
+
 const STARTABLE: &[Kind] = &[Kind::Service, Kind::Stack, Kind::Container];
 
 async fn resolved(session: &Session, names: &[String], kinds: &[Kind]) -> Result<Vec<Resource>, Failure> {
@@ -62,7 +69,7 @@ async fn resolved(session: &Session, names: &[String], kinds: &[Kind]) -> Result
 }
 
 /// Posts an action unless the resource is there already, and waits.
-async fn act(
+pub async fn act(
     session: &Session,
     resource: &Resource,
     action: &str,

@@ -1,10 +1,22 @@
 //! The commands. Each has a file: its arguments, and `run`.
 
+mod api;
+mod completion;
+mod context;
+pub mod doctor;
+mod env;
+mod events;
 mod exec;
+mod host;
+mod inspect;
 mod lifecycle;
 mod logs;
+mod ps;
 mod scale;
+mod stack;
+mod top;
 mod up;
+mod wait;
 
 use clap::Subcommand;
 
@@ -33,26 +45,78 @@ pub enum Command {
     Rm(lifecycle::RmArgs),
     /// Print or follow logs
     Logs(logs::Args),
+    /// List services or containers
+    Ps(ps::Args),
+    /// Show one thing in full
+    Inspect(inspect::Args),
+    /// Watch changes
+    #[command(alias = "event")]
+    Events(events::Args),
+    /// Show what containers use
+    #[command(visible_alias = "stats")]
+    Top(top::Args),
+    /// Wait until things are as wanted
+    Wait(wait::Args),
     /// Run a command in a container
     Exec(exec::Args),
     /// Create a service from an image, or run one container to its end
     Run(exec::RunArgs),
+    /// List and manage hosts
+    #[command(alias = "hosts")]
+    Host(host::Args),
+    /// List and manage stacks
+    #[command(alias = "stacks")]
+    Stack(stack::Args),
+    /// List environments
+    #[command(alias = "environment")]
+    Env(env::Args),
+    /// Store the address and keys of a server
+    Login(context::LoginArgs),
+    /// Forget the keys of a context
+    Logout(context::LogoutArgs),
+    /// Choose between servers
+    #[command(alias = "contexts")]
+    Context(context::ContextArgs),
+    /// Call the API
+    Api(api::Args),
+    /// Check URL, keys, clock, database, hosts and versions
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell
+    Completion(completion::Args),
+    /// Print the versions of client, server and API
+    Version(doctor::VersionArgs),
 }
 
 /// Runs a command; the value is the exit code.
-pub async fn run(globals: Globals, command: Command, _root: clap::Command) -> Result<u8, Failure> {
-    let session = Session::open(globals).await?;
+pub async fn run(globals: Globals, command: Command, root: clap::Command) -> Result<u8, Failure> {
+    // Only those that need a session open one: the others need no server, or look at it more closely.
+    let open = Session::open(globals.clone());
     match command {
-        Command::Up(args) => up::run(&session, args).await,
-        Command::Down(args) => up::down(&session, args).await,
-        Command::Config(args) => up::config(&session, &args),
-        Command::Scale(args) => scale::run(&session, args).await,
-        Command::Start(args) => lifecycle::start(&session, args).await,
-        Command::Stop(args) => lifecycle::stop(&session, args).await,
-        Command::Restart(args) => lifecycle::restart(&session, args).await,
-        Command::Rm(args) => lifecycle::rm(&session, args).await,
-        Command::Logs(args) => logs::run(&session, args).await,
-        Command::Exec(args) => exec::run(&session, args).await,
-        Command::Run(args) => exec::run_image(&session, args).await,
+        Command::Completion(args) => completion::run(&globals, &args, root),
+        Command::Login(args) => context::login(&globals, args).await,
+        Command::Logout(args) => context::logout(&globals, args),
+        Command::Context(args) => context::context(&globals, args).await,
+        Command::Version(args) => doctor::versions(&globals, args).await,
+        Command::Doctor(args) => doctor::run(&globals, args).await,
+        Command::Api(args) => api::run(&globals, args).await,
+        Command::Env(args) => env::run(&globals, args).await,
+        Command::Ps(args) => ps::run(&open.await?, args).await,
+        Command::Inspect(args) => inspect::run(&open.await?, args).await,
+        Command::Events(args) => events::run(&open.await?, args).await,
+        Command::Top(args) => top::run(&open.await?, args).await,
+        Command::Wait(args) => wait::run(&open.await?, args).await,
+        Command::Host(args) => host::run(&open.await?, args).await,
+        Command::Stack(args) => stack::run(&open.await?, args).await,
+        Command::Up(args) => up::run(&open.await?, args).await,
+        Command::Down(args) => up::down(&open.await?, args).await,
+        Command::Config(args) => up::config(&open.await?, &args),
+        Command::Scale(args) => scale::run(&open.await?, args).await,
+        Command::Start(args) => lifecycle::start(&open.await?, args).await,
+        Command::Stop(args) => lifecycle::stop(&open.await?, args).await,
+        Command::Restart(args) => lifecycle::restart(&open.await?, args).await,
+        Command::Rm(args) => lifecycle::rm(&open.await?, args).await,
+        Command::Logs(args) => logs::run(&open.await?, args).await,
+        Command::Exec(args) => exec::run(&open.await?, args).await,
+        Command::Run(args) => exec::run_image(&open.await?, args).await,
     }
 }

@@ -1,0 +1,131 @@
+//! `ps`: services, or containers.
+
+use remuda_client::Resource;
+
+use crate::commands::logs::now_ms;
+use crate::failure::{Failure, exit};
+use crate::items::{self, Names};
+use crate::output::Format;
+use crate::resolve::{self, Kind};
+use crate::session::Session;
+
+/// List services or containers.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  remuda ps\n  remuda ps -c\n  remuda ps shop/web\n  remuda ps host:node3\n  remuda ps -c -o json\n\nSee also: inspect, logs, top"
+)]
+pub struct Args {
+    /// Services (their containers are listed), stacks, hosts or containers; all services when none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// List containers
+    #[arg(short, long)]
+    containers: bool,
+    /// Also what is inactive, stopped or being removed
+    #[arg(short, long)]
+    all: bool,
+    /// Columns to show, by title
+    #[arg(long, value_delimiter = ',', value_name = "TITLE,…")]
+    columns: Vec<String>,
+}
+
+/// States that are left out without `--all`.
+const RESTING: &[&str] = &["inactive", "stopped", "removing", "removed", "purging", "purged"];
+
+pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
+    let client = &session.client;
+    let mut services = Vec::new();
+    let mut containers = Vec::new();
+    let live = [("removed_null", "true")];
+    for name in &args.names {
+        let resource = resolve::one(client, name, Kind::ALL, session.globals.stack.as_deref()).await?;
+        match resource.kind() {
+            "environment" => {
+                services.extend(client.list("services", &[("environmentId", resource.id()), live[0]]).await?);
+            }
+            "container" => containers.push(resource),
+            "host" => containers.extend(session.members(&resource, "instances").await?),
+            "volume" => {
+                return Err(Failure::usage(format!("`{name}` is a volume; `ps` lists services and containers")));
+            }
+            _ => containers.extend(resolve::containers_of(client, &resource).await?),
+        }
+    }
+    if args.names.is_empty() {
+        match &session.globals.stack {
+            Some(name) => {
+                let stack = resolve::stack_named(client, name).await?;
+                let stack =
+                    stack.ok_or_else(|| Failure::new(exit::NOT_FOUND, format!("no stack is called `{name}`")))?;
+                services = client.list("services", &[("environmentId", stack.id()), live[0]]).await?;
+            }
+            None if args.containers => containers = client.list("containers", &live).await?,
+            None => services = client.list("services", &live).await?,
+        }
+    }
+    services.retain(|service| service.get("removed").is_null());
+    if args.containers {
+        for service in std::mem::take(&mut services) {
+            containers.extend(resolve::containers_of(client, &service).await?);
+        }
+    }
+    let names = Names::read(client).await?;
+    if !containers.is_empty() || args.containers || (!args.names.is_empty() && services.is_empty()) {
+        print_containers(session, &args, containers, &names)?;
+    }
+    if !args.containers && (!services.is_empty() || args.names.is_empty()) {
+        let all = client.list("containers", &[live[0], ("state", "running")]).await?;
+        print_services(session, &args, services, &names, &all)?;
+    }
+    Ok(exit::DONE)
+}
+
+fn print_containers(session: &Session, args: &Args, rows: Vec<Resource>, names: &Names) -> Result<(), Failure> {
+    let mut rows = awake(session, args, rows);
+    rows.sort_by(|left, right| natural(left.name()).cmp(&natural(right.name())));
+    let items: Vec<_> = rows.iter().map(|row| items::container(row, names, now_ms())).collect();
+    session.out.chosen(items::CONTAINER_COLUMNS, items::CONTAINER_WIDE, &args.columns, items)
+}
+
+fn print_services(
+    session: &Session,
+    args: &Args,
+    rows: Vec<Resource>,
+    names: &Names,
+    all: &[Resource],
+) -> Result<(), Failure> {
+    let mut rows = awake(session, args, rows);
+    rows.sort_by_key(|row| names.of_service(row));
+    let running = items::running(all);
+    let items: Vec<_> = rows.iter().map(|row| items::service(row, names, &running, now_ms())).collect();
+    session.out.chosen(items::SERVICE_COLUMNS, items::SERVICE_WIDE, &args.columns, items)
+}
+
+/// Leaves out what rests, and says so where a person reads.
+fn awake(session: &Session, args: &Args, mut rows: Vec<Resource>) -> Vec<Resource> {
+    let n_all = rows.len();
+    rows.retain(|row| args.all || !RESTING.contains(&row.state()));
+    let n_hidden = n_all - rows.len();
+    if n_hidden > 0 && matches!(session.out.format, Format::Table | Format::Wide) {
+        session.progress.note(&format!("{n_hidden} not running; `-a` lists them too"));
+    }
+    rows
+}
+
+/// Sorts `web_10` after `web_9`.
+fn natural(name: &str) -> (String, u64) {
+    let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    (stem.to_owned(), name[stem.len()..].parse().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_sort_as_numbers() {
+        let mut names = ["a_web_10", "a_web_9", "a_db_1", "b"];
+        names.sort_by_key(|name| natural(name));
+        assert_eq!(names, ["a_db_1", "a_web_9", "a_web_10", "b"]);
+    }
+}
