@@ -10,7 +10,9 @@ use axum::http::Request;
 use axum::middleware;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use remuda_orchestrator::Orchestrator;
 use remuda_runtime::Seams;
+use remuda_schema::Role;
 use remuda_store::{Seal, SealError, Store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,6 +24,7 @@ use crate::config::ServerOptions;
 use crate::dispatch::{self, Peer};
 use crate::failure::Failure;
 use crate::hub::sessions::Sessions;
+use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::settings::Book;
 use crate::state::{Inner, MAX_REQUESTS, ServerState, VERSION};
@@ -72,7 +75,13 @@ impl Running {
 }
 
 /// Opens the keys of the database and puts the state together; nothing listens yet. For servers without sockets.
-pub async fn open(options: ServerOptions, store: Store, seams: Seams, seal: Seal) -> Result<ServerState, StartError> {
+pub async fn open(
+    options: ServerOptions,
+    store: Store,
+    orchestrator: Orchestrator,
+    seams: Seams,
+    seal: Seal,
+) -> Result<ServerState, StartError> {
     seal.bind(&store).await.map_err(StartError::Seal)?;
     let random = seams.random.clone();
     let sealer = seal.clone();
@@ -112,6 +121,7 @@ pub async fn open(options: ServerOptions, store: Store, seams: Seams, seal: Seal
         events: subscribe::Events::default(),
         options,
         store,
+        orchestrator,
         seams,
     });
     dispatch::refresh_settings(&state).await;
@@ -131,8 +141,25 @@ pub fn router(state: ServerState) -> Router {
     Router::new()
         .merge(ops::routes(state.clone()))
         .merge(streams::routes(streams))
+        .merge(hub::routes(hub(&state), agents(state.clone())))
         .fallback_service(Router::new().fallback(dispatch::dispatch).with_state(state))
         .layer(guard)
+}
+
+/// What agents connect to.
+pub fn hub(state: &ServerState) -> Hub {
+    Hub::new(state.orchestrator.clone(), state.sessions.clone(), state.seams.tasks.clone())
+}
+
+/// Lets agents in by their key.
+fn agents(state: ServerState) -> hub::Authenticate {
+    Arc::new(move |headers| {
+        let state = state.clone();
+        Box::pin(async move {
+            let principal = state.authenticate(&headers, None).await.ok()?;
+            (principal.role == Role::Agent).then_some(principal.account_id)
+        })
+    })
 }
 
 /// Starts a server: listens, makes what the first start makes, answers.
@@ -142,9 +169,10 @@ pub async fn start(options: ServerOptions, store: Store, seams: Seams, seal: Sea
     let listener = TcpListener::bind(listen).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;
     let options = ServerOptions { listen: address, ..options };
+    let orchestrator = Orchestrator::start(store.clone(), seams.clone(), remuda_orchestrator::Options::default());
     // The server's tasks end before those of the loops it asks things of.
     let seams = Seams { tasks: seams.tasks.child(), ..seams };
-    let state = open(options, store, seams, seal).await?;
+    let state = open(options, store, orchestrator, seams, seal).await?;
     let admin_key = bootstrap::prepare(&state, address).await.map_err(StartError::First)?;
     state.seams.tasks.spawn("listener", accept(state.clone(), listener));
     Ok(Running { address, state, admin_key })

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use remuda_orchestrator::Orchestrator;
 use remuda_runtime::Seams;
 use remuda_schema::ApiError;
 use remuda_store::Store;
@@ -38,6 +39,8 @@ pub struct Inner {
     pub seal: Seal,
     pub tokens: Tokens,
     pub metrics: Metrics,
+    /// The loops behind the API.
+    pub orchestrator: Orchestrator,
     /// Hosts connected to this server.
     pub sessions: Sessions,
     /// PEM of the public key at `/v1/scripts/api.crt`.
