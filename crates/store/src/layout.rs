@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remuda_schema::{Registry, Type, TypeDef};
+use remuda_schema::{LinkKind, Registry, Type, TypeDef};
 
 use crate::error::{Error, OpenError};
 
@@ -76,7 +76,7 @@ pub(crate) struct TypeLayout {
 impl Layout {
     pub(crate) fn new(registry: &'static Registry, dialect: Dialect) -> Result<Layout, OpenError> {
         let mut tables: BTreeMap<&'static str, Table> = BTreeMap::new();
-        let mut types = BTreeMap::new();
+        let mut types: BTreeMap<&'static str, TypeLayout> = BTreeMap::new();
         for def in registry.types() {
             let Some(name) = def.table() else { continue };
             if RESERVED.contains(&name) {
@@ -100,6 +100,23 @@ impl Layout {
             let richer = registry.subtypes(def.name).into_iter().filter(own).map(|sub| sub.name).collect();
             let may_be_public = def.field("isPublic").is_some();
             types.insert(def.name, TypeLayout { name: def.name, table: name, kinds, richer, may_be_public, classes });
+        }
+        // What links lead through is looked up too.
+        for link in registry.types().flat_map(|def| &def.links) {
+            let fields = match link.kind {
+                LinkKind::Children { of, by } => vec![(of, by)],
+                LinkKind::Through { through, from, via, .. } => vec![(through, from), (through, via)],
+                LinkKind::Reference { .. } | LinkKind::List { .. } | LinkKind::Computed => vec![],
+            };
+            for (of, field) in fields {
+                let Some(layout) = types.get(of) else { continue };
+                if let Some(table) = tables.get_mut(layout.table)
+                    && column(field).is_none()
+                    && layout.declares(field)
+                {
+                    table.indexed.insert(field, layout.class(field));
+                }
+            }
         }
         Ok(Layout { tables, types })
     }
@@ -243,4 +260,49 @@ pub(crate) fn body_expression(field: &str, class: Class, dialect: Dialect) -> St
 /// Whether a name can stand in a statement: letters, digits, `_`, `-` and `.` only.
 pub(crate) fn is_plain(field: &str) -> bool {
     !field.is_empty() && field.chars().all(|ch| ch.is_ascii_alphanumeric() || matches!(ch, '_' | '-' | '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::{Query, Scope};
+    use crate::select::{self, Want};
+
+    /// The expression of a filter and that of its index must be the same to the letter, or the index is dead weight.
+    #[test]
+    fn lookups_use_their_indexes() {
+        let layout = Layout::new(remuda_model::registry(), Dialect::Sqlite).expect("the layout fits");
+        let database = rusqlite::Connection::open_in_memory().expect("a database");
+        for (_, statement) in layout.statements(Dialect::Sqlite) {
+            database.execute_batch(&statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+        let mut checked = 0;
+        for of in layout.types.values() {
+            for field in layout.tables[of.table].indexed.keys().filter(|field| of.declares(field)) {
+                let query = Query::new().eq(*field, 1);
+                let statement =
+                    select::select(of, Dialect::Sqlite, &Scope::Everything, &query, Want::Rows).expect("sql");
+                let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.text)).expect("a plan");
+                let steps: Vec<String> = plan
+                    .query_map(rusqlite::params_from_iter(&statement.params), |row| row.get(3))
+                    .and_then(Iterator::collect)
+                    .expect("a plan");
+                assert!(
+                    steps.iter().any(|step| step.contains(&format!("{}_{field}_", of.table))),
+                    "{field}: {steps:?}"
+                );
+                checked += 1;
+            }
+        }
+        assert!(checked > 20, "{checked}");
+    }
+
+    #[test]
+    fn only_plain_names_reach_a_statement() {
+        for (name, plain) in
+            [("hostId", true), ("a-b.c_1", true), ("", false), ("a'b", false), ("a\"b", false), ("a b", false)]
+        {
+            assert_eq!(is_plain(name), plain, "{name}");
+        }
+    }
 }

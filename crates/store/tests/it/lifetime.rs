@@ -71,6 +71,18 @@ fn a_file_belongs_to_one_server() {
     });
 }
 
+/// Several servers that start at once on an empty database agree on what it is.
+#[test]
+fn servers_that_start_together_make_one_database() {
+    run(async {
+        let bed = Bed::postgres("together");
+        let (one, two, three) = tokio::join!(bed.open(), bed.open(), bed.open());
+        assert_eq!((one.identity(), one.identity()), (two.identity(), three.identity()));
+        insert(&two, vec![thing(1, "x")]).await;
+        assert_eq!(insert(&three, vec![thing(1, "y")]).await[0].meta.id, 2);
+    });
+}
+
 #[test]
 fn unusable_databases_are_refused_with_a_sentence() {
     run(async {

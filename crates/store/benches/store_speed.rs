@@ -1,4 +1,4 @@
-//! How fast the store is on this machine: `cargo run --release -p remuda-store --example store_speed [postgres URL]`.
+//! How fast the store is on this machine: `cargo bench -p remuda-store [-- postgres://…]`.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn container(number: i64) -> Row<Container> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
-    let database = match std::env::args().nth(1) {
+    let database = match std::env::args().skip(1).find(|argument| !argument.starts_with("--")) {
         Some(url) => Database::Postgres { url },
         None => Database::Sqlite { path: dir.path().join("speed.db") },
     };
