@@ -1,1 +1,49 @@
-fn main() {}
+//! The binary: `remuda server`, `remuda agent`, and the commands of a person. Says what exists and hands over.
+
+mod logging;
+
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The whole command line.
+#[derive(Parser)]
+#[command(name = "remuda", version, about = "Run services on your own hosts", max_term_width = 120)]
+struct Cli {
+    #[command(flatten)]
+    globals: remuda_cli::Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server: API, database, decisions
+    Server(remuda_server::ServerArgs),
+    #[command(flatten)]
+    Client(remuda_cli::Command),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // One provider for every TLS connection; the only error is that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Server(args) => report(server::run(args).await),
+        Command::Client(command) => ExitCode::from(remuda_cli::run(cli.globals, command, Cli::command()).await),
+    }
+}
+
+/// A long-running part ends well, or says as a whole chain why not.
+fn report(ended: anyhow::Result<()>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("remuda: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
