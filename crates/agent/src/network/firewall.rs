@@ -350,7 +350,8 @@ mod tests {
     #[test]
     fn any_damage_is_repaired_at_once() {
         let whole = repaired(&docker());
-        let damage: Vec<(&str, fn(&str) -> String)> = vec![
+        type Damage = fn(&str) -> String;
+        let damage: [(&str, Damage); 9] = [
             ("nothing", |text| text.to_owned()),
             ("flush", flushed),
             ("empty", |_| String::new()),
