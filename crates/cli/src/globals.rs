@@ -60,29 +60,70 @@ pub struct Globals {
     /// Print every request to stderr
     #[arg(long, global = true, help_heading = "Global options")]
     pub debug: bool,
-    /// Compose file; `-` reads stdin
-    #[arg(short = 'f', long = "file", global = true, value_name = "FILE", help_heading = "Project options")]
+    /// Compose file; `-` reads stdin (before the command also `-f`)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Project options")]
     pub file: Option<PathBuf>,
-    /// rancher-compose file [default: rancher-compose.yml beside the compose file]
-    #[arg(short = 'r', long, global = true, value_name = "FILE", help_heading = "Project options")]
+    /// rancher-compose file [default: rancher-compose.yml beside the compose file] (before the command also `-r`)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Project options")]
     pub rancher_file: Option<PathBuf>,
-    /// Name of the stack [default: name in the file, or the directory]
+    /// Name of the stack [default: name in the file, or the directory] (before the command also `-s`, `-p`)
     #[arg(
-        short = 's',
         long = "stack",
-        visible_short_alias = 'p',
         visible_alias = "project-name",
         global = true,
         value_name = "NAME",
         help_heading = "Project options"
     )]
     pub stack: Option<String>,
-    /// File with values of variables
-    #[arg(short = 'e', long, global = true, value_name = "FILE", help_heading = "Project options")]
+    /// File with values of variables (before the command also `-e`)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Project options")]
     pub env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    pub short: Short,
+}
+
+/// Short names of the project options. Not global: after a command its own short names mean something else
+/// (`logs -f`, `exec -e`), before it these keep what rancher-compose gave them.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Short {
+    #[arg(id = "short-rancher-file", short = 'r', value_name = "FILE", hide = true)]
+    rancher_file: Option<PathBuf>,
+    #[arg(id = "short-project", short = 'p', value_name = "NAME", hide = true)]
+    project: Option<String>,
+    #[command(flatten)]
+    project_options: ProjectOptions,
+}
+
+/// Those that also follow `up` and its like, as in the old command line.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ProjectOptions {
+    #[arg(id = "short-file", short = 'f', value_name = "FILE", hide = true)]
+    file: Option<PathBuf>,
+    #[arg(id = "short-stack", short = 's', value_name = "NAME", hide = true)]
+    stack: Option<String>,
+    #[arg(id = "short-env-file", short = 'e', value_name = "FILE", hide = true)]
+    env_file: Vec<PathBuf>,
 }
 
 impl Globals {
+    /// The short options where the long ones are looked for.
+    #[must_use]
+    pub fn merged(mut self) -> Globals {
+        let Short { rancher_file, project, project_options } = std::mem::take(&mut self.short);
+        self.rancher_file = rancher_file.or(self.rancher_file);
+        self.stack = project.or(self.stack);
+        self.with(project_options)
+    }
+
+    /// With options given after the command.
+    #[must_use]
+    pub fn with(mut self, options: ProjectOptions) -> Globals {
+        self.file = options.file.or(self.file);
+        self.stack = options.stack.or(self.stack);
+        self.env_file.extend(options.env_file);
+        self
+    }
+
     /// Longest wait for a transition.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(600))
@@ -105,6 +146,38 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        globals: Globals,
+        #[command(subcommand)]
+        command: crate::Command,
+    }
+
+    #[test]
+    fn short_options_mean_what_their_place_says() {
+        use clap::Parser;
+        let check = |line: &str, file: Option<&str>, stack: Option<&str>| {
+            let Line { globals, mut command } = Line::try_parse_from(line.split(' ')).expect(line);
+            let globals = globals.merged().with(command.project_options());
+            assert_eq!(globals.file.as_deref(), file.map(std::path::Path::new), "{line}");
+            assert_eq!(globals.stack.as_deref(), stack, "{line}");
+        };
+        check("remuda -f a.yml -p shop up -d", Some("a.yml"), Some("shop"));
+        check("remuda up -d -f a.yml -s shop web", Some("a.yml"), Some("shop"));
+        check("remuda up --file a.yml --project-name shop", Some("a.yml"), Some("shop"));
+        check("remuda -s shop logs -f web", None, Some("shop"));
+        check("remuda ps -s shop", None, Some("shop"));
+        check("remuda exec -e A=1 web -- env -f", None, None);
+        check("remuda run -p 80:80 -e A=1 nginx", None, None);
+        check("remuda rm -f web", None, None);
+    }
+
+    #[test]
+    fn every_command_is_well_formed() {
+        <Line as clap::CommandFactory>::command().debug_assert();
+    }
 
     #[test]
     fn times_people_write() {

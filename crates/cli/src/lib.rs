@@ -22,6 +22,7 @@ pub use globals::Globals;
 /// Runs one command to its end; the value is the exit code of the process (`cli.md` §6). `root` is the whole command
 /// line of the binary, for completion.
 pub async fn run(globals: Globals, command: Command, root: clap::Command) -> u8 {
+    let globals = globals.merged();
     let json = globals.output == Some(output::Format::Json);
     match commands::run(globals, command, root).await {
         Ok(code) => code,

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(short, long)]
     workdir: Option<String>,
     /// Variables for the command, KEY=VALUE
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(short, long = "set", value_name = "KEY=VALUE")]
     env: Vec<String>,
     /// The command
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -53,16 +53,16 @@ pub struct RunArgs {
     #[arg(long)]
     rm: bool,
     /// Ports, as [[ip:]public:]private[/protocol]
-    #[arg(long, value_name = "PORT")]
+    #[arg(short, long, value_name = "PORT")]
     publish: Vec<String>,
     /// Volumes, as source:path[:ro]
-    #[arg(long, value_name = "VOLUME")]
+    #[arg(short, long, value_name = "VOLUME")]
     volume: Vec<String>,
     /// Variables, KEY=VALUE
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(short, long = "set", value_name = "KEY=VALUE")]
     env: Vec<String>,
     /// Labels, KEY=VALUE
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
     /// Host it must run on
     #[arg(long)]

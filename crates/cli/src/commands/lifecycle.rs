@@ -49,12 +49,15 @@ pub struct RmArgs {
     /// Services, stacks, containers, hosts or volumes
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// Ask nothing, like --yes
+    #[arg(short, long)]
+    force: bool,
 }
 
 impl RmArgs {
     /// As if these names had been given.
     pub fn of(names: Vec<String>) -> RmArgs {
-        RmArgs { names }
+        RmArgs { names, force: false }
     }
 }
 
@@ -152,7 +155,7 @@ pub async fn rm(session: &Session, args: RmArgs) -> Result<u8, Failure> {
         .filter(|resource| matches!(resource.kind(), "environment" | "host" | "volume"))
         .map(Resource::title)
         .collect();
-    if !grave.is_empty() && !session.confirm(&format!("Remove {}?", grave.join(", ")))? {
+    if !grave.is_empty() && !args.force && !session.confirm(&format!("Remove {}?", grave.join(", ")))? {
         return Ok(exit::FAILED);
     }
     for resource in found {

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     /// Go on with what comes
-    #[arg(short = 'F', long)]
+    #[arg(short, long)]
     follow: bool,
     /// Lines of the past to begin with
     #[arg(short = 'n', long, visible_alias = "lines", default_value = "100")]

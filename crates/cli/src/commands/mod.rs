@@ -21,7 +21,7 @@ mod wait;
 use clap::Subcommand;
 
 use crate::failure::Failure;
-use crate::globals::Globals;
+use crate::globals::{Globals, ProjectOptions};
 use crate::session::Session;
 
 /// Commands of the client.
@@ -87,8 +87,22 @@ pub enum Command {
     Version(doctor::VersionArgs),
 }
 
+impl Command {
+    /// Takes the project options that were given after the command.
+    pub fn project_options(&mut self) -> ProjectOptions {
+        match self {
+            Command::Up(args) => std::mem::take(&mut args.project),
+            Command::Down(args) => std::mem::take(&mut args.project),
+            Command::Config(args) => std::mem::take(&mut args.project),
+            Command::Ps(args) => std::mem::take(&mut args.project),
+            _ => ProjectOptions::default(),
+        }
+    }
+}
+
 /// Runs a command; the value is the exit code.
-pub async fn run(globals: Globals, command: Command, root: clap::Command) -> Result<u8, Failure> {
+pub async fn run(globals: Globals, mut command: Command, root: clap::Command) -> Result<u8, Failure> {
+    let globals = globals.with(command.project_options());
     // Only those that need a session open one: the others need no server, or look at it more closely.
     let open = Session::open(globals.clone());
     match command {
@@ -109,7 +123,7 @@ pub async fn run(globals: Globals, command: Command, root: clap::Command) -> Res
         Command::Stack(args) => stack::run(&open.await?, args).await,
         Command::Up(args) => up::run(&open.await?, args).await,
         Command::Down(args) => up::down(&open.await?, args).await,
-        Command::Config(args) => up::config(&open.await?, &args),
+        Command::Config(args) => up::config(&globals, &args),
         Command::Scale(args) => scale::run(&open.await?, args).await,
         Command::Start(args) => lifecycle::start(&open.await?, args).await,
         Command::Stop(args) => lifecycle::stop(&open.await?, args).await,

@@ -4,6 +4,7 @@ use remuda_client::Resource;
 
 use crate::commands::logs::now_ms;
 use crate::failure::{Failure, exit};
+use crate::globals::ProjectOptions;
 use crate::items::{self, Names};
 use crate::output::Format;
 use crate::resolve::{self, Kind};
@@ -15,6 +16,8 @@ use crate::session::Session;
     after_help = "Examples:\n  remuda ps\n  remuda ps -c\n  remuda ps shop/web\n  remuda ps host:node3\n  remuda ps -c -o json\n\nSee also: inspect, logs, top"
 )]
 pub struct Args {
+    #[command(flatten)]
+    pub project: ProjectOptions,
     /// Services (their containers are listed), stacks, hosts or containers; all services when none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -82,7 +85,7 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
 
 fn print_containers(session: &Session, args: &Args, rows: Vec<Resource>, names: &Names) -> Result<(), Failure> {
     let mut rows = awake(session, args, rows);
-    rows.sort_by(|left, right| natural(left.name()).cmp(&natural(right.name())));
+    rows.sort_by_key(|row| natural(row.name()));
     let items: Vec<_> = rows.iter().map(|row| items::container(row, names, now_ms())).collect();
     session.out.chosen(items::CONTAINER_COLUMNS, items::CONTAINER_WIDE, &args.columns, items)
 }

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 
 use crate::commands::logs;
 use crate::failure::{Failure, exit};
+use crate::globals::{Globals, ProjectOptions};
+use crate::progress::Progress;
 use crate::project::{self, Project};
 use crate::resolve;
-use crate::session::Session;
+use crate::session::{self, Session};
 
 /// Create and start the services of a compose file.
 #[derive(Debug, clap::Args)]
@@ -18,6 +20,8 @@ use crate::session::Session;
     after_help = "Examples:\n  remuda up -d\n  remuda up -d web db\n  remuda -f shop.yml -s shop up --wait\n\nSee also: down, scale, ps, logs"
 )]
 pub struct Args {
+    #[command(flatten)]
+    pub project: ProjectOptions,
     /// Services to bring up, with those they need; all when none is named
     services: Vec<String>,
     /// Return when everything runs, instead of following the logs
@@ -34,12 +38,17 @@ pub struct Args {
 /// Stop and remove the services of a compose file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  remuda down\n  remuda -s shop down --yes\n\nSee also: stop (keeps everything)")]
-pub struct DownArgs {}
+pub struct DownArgs {
+    #[command(flatten)]
+    pub project: ProjectOptions,
+}
 
 /// Print what a compose file compiles to.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  remuda config -o yaml\n  remuda config --services\n\nSee also: up")]
 pub struct ConfigArgs {
+    #[command(flatten)]
+    pub project: ProjectOptions,
     /// Print the names of the services only
     #[arg(long)]
     services: bool,
@@ -49,14 +58,15 @@ pub struct ConfigArgs {
 }
 
 /// Body of `config`: nothing is sent.
-pub fn config(session: &Session, args: &ConfigArgs) -> Result<u8, Failure> {
-    let project = project::load(&session.globals, &session.progress)?;
+pub fn config(globals: &Globals, args: &ConfigArgs) -> Result<u8, Failure> {
+    let out = session::out(globals);
+    let project = project::load(globals, &Progress::new(globals.progress))?;
     let services = &project.compiled.services;
     if args.services || args.images {
         for service in services {
             let image = service.launch_config.get("imageUuid").and_then(Value::as_str).unwrap_or_default();
             let image = image.strip_prefix("docker:").unwrap_or(image);
-            session.out.line(if args.images { image } else { &service.name })?;
+            out.line(if args.images { image } else { &service.name })?;
         }
         return Ok(exit::DONE);
     }
@@ -73,7 +83,7 @@ pub fn config(session: &Session, args: &ConfigArgs) -> Result<u8, Failure> {
             (service.name.clone(), body)
         })
         .collect();
-    session.out.object(&json!({"stack": project.stack, "services": bodies}))?;
+    out.object(&json!({"stack": project.stack, "services": bodies}))?;
     Ok(exit::DONE)
 }
 
