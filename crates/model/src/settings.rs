@@ -1,6 +1,7 @@
 //! The settings of the server: name, default, who sees them (`access-control.md` §12, `resources-infra.md` §11.1).
 //!
-//! Only settings with an effect are listed, and those that clients of the original read from everybody's list.
+//! Only settings with an effect are listed, and those that clients of the original read from everybody's list. Server
+//! and orchestrator read their defaults here; the server overlays facts about its process (`cattle.version`).
 
 /// One setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,40 +14,8 @@ pub struct Known {
     pub description: &'static str,
 }
 
-/// Base URL handed to hosts and put in answers; empty means the request's own.
-pub const API_HOST: &str = "api.host";
-/// Trust `X-API-request-url` and `X-API-client-ip`.
-pub const ALLOW_CLIENT_OVERRIDE: &str = "api.allow.client.override";
-/// How long lists show removed rows at most.
-pub const SHOW_REMOVED_SECONDS: &str = "api.show.removed.for.seconds";
-/// Time between removal and purge of a row.
-pub const REMOVE_TIME_DELAY_SECONDS: &str = "object.remove.time.delay.seconds";
-/// Time between two pings on an event stream.
-pub const PING_INTERVAL_MS: &str = "api.sub.ping.interval.millis";
-/// Whether containers started outside appear.
-pub const MANAGE_NATIVE: &str = "manage.nonrancher.containers";
-/// Managed network of projects made from now on.
-pub const SUBNET: &str = "docker.network.subnet.cidr";
-/// How long a registration token is accepted.
-pub const REGISTRATION_TOKEN_PERIOD_MS: &str = "registration.token.period.millis";
-/// How long the audit log is kept.
-pub const AUDIT_LOG_SECONDS: &str = "audit_log.purge.after.seconds";
-/// A silent agent's host gets no new containers after that time.
-pub const AGENT_RECONNECTING_SECONDS: &str = "agent.reconnecting.after.seconds";
-/// A silent agent counts as disconnected after that time.
-pub const AGENT_DISCONNECTED_SECONDS: &str = "agent.disconnected.after.seconds";
-/// A start that the host does not report within that time has failed.
-pub const START_DEADLINE_SECONDS: &str = "container.start.deadline.seconds";
-/// What a host may take to stop a container beyond the container's own time.
-pub const STOP_MARGIN_SECONDS: &str = "container.stop.margin.seconds";
-/// Any other process is looked at again after that time.
-pub const PROCESS_DEADLINE_SECONDS: &str = "process.deadline.seconds";
-/// Everything is planned again at least that often.
-pub const FULL_PASS_SECONDS: &str = "reconcile.full.pass.seconds";
-/// Age at which a service's container in `error` is replaced.
-pub const REMOVE_ERRORED_SECONDS: &str = "remove.resources.after.seconds";
-/// How long purged rows are kept.
-pub const PURGED_SECONDS: &str = "main_tables.purge.after.seconds";
+/// The names everybody may see, separated by commas: its default is the table's `public` flags.
+pub const PUBLIC_NAMES: &str = "settings.public";
 
 const fn private(name: &'static str, default: &'static str, description: &'static str) -> Known {
     Known { name, default, public: false, description }
@@ -56,44 +25,87 @@ const fn public(name: &'static str, default: &'static str, description: &'static
     Known { name, default, public: true, description }
 }
 
-/// Every setting, by name.
+/// Every setting, by name. The delays are shorter than the original's where no client can tell the difference.
 pub const SETTINGS: &[Known] = &[
-    private(AGENT_DISCONNECTED_SECONDS, "180", "Seconds of silence after which an agent counts as disconnected"),
-    private(AGENT_RECONNECTING_SECONDS, "10", "Seconds of silence after which a host gets no new containers"),
-    private(ALLOW_CLIENT_OVERRIDE, "false", "Trust the headers `X-API-request-url` and `X-API-client-ip`"),
-    private(API_HOST, "", "Base URL handed to hosts; empty means that of the request"),
-    private(SHOW_REMOVED_SECONDS, "300", "Seconds for which lists show removed resources at most"),
-    private(PING_INTERVAL_MS, "5000", "Milliseconds between two pings on an event stream"),
-    public("api.ui.index", "", "Page that browsers are sent to"),
-    private(AUDIT_LOG_SECONDS, "7776000", "Seconds for which the audit log is kept"),
+    private(
+        "agent.disconnected.after.seconds",
+        "180",
+        "Seconds of silence after which an agent counts as disconnected",
+    ),
+    private("agent.reconnecting.after.seconds", "10", "Seconds of silence after which a host gets no new containers"),
+    private("api.allow.client.override", "false", "Trust the headers `X-API-request-url` and `X-API-client-ip`"),
+    private("api.host", "", "Base URL handed to hosts; empty means that of the request"),
+    private("api.show.removed.for.seconds", "300", "Seconds for which lists show removed resources at most"),
+    public("api.ui.index", "local", "Page that browsers are sent to"),
+    private("audit_log.purge.after.seconds", "7776000", "Seconds for which the audit log is kept"),
+    private("bootstrap.required.image", "remuda/agent", "Image of the agent shown with a registration token"),
     public("catalog.url", "", "Where templates come from"),
-    public("cattle.version", env!("CARGO_PKG_VERSION"), "Version of the server"),
-    private(START_DEADLINE_SECONDS, "600", "Seconds after which a start that the host does not report has failed"),
-    private(STOP_MARGIN_SECONDS, "30", "Seconds a host may take beyond a container's own time to stop"),
+    public("cattle.version", "", "Version of the server"),
+    private(
+        "container.start.deadline.seconds",
+        "600",
+        "Seconds after which a start that the host does not report has failed; progress of a pull extends it",
+    ),
+    private("container.stop.margin.seconds", "30", "Seconds a host may take beyond a container's own time to stop"),
     public("docker.machine.version", "", "Version of docker-machine"),
-    private(SUBNET, "10.42.0.0/16", "Managed network of projects made from now on"),
+    private("docker.network.subnet.cidr", "10.42.0.0/16", "Managed network of projects made from now on"),
+    private("docker.register.command", "curl -fsSL %URL% | sudo sh", "The line to paste on a host to join it"),
     public("engine.install.url", "https://get.docker.com", "Script that installs Docker"),
     public("go.machine.service.version", "", "Version of the machine service"),
-    public("help.enabled", "false", "Whether the web page shows help"),
-    private(PURGED_SECONDS, "604800", "Seconds for which purged resources are kept"),
-    private(MANAGE_NATIVE, "true", "Whether containers started outside appear"),
-    private(REMOVE_TIME_DELAY_SECONDS, "60", "Seconds between removal and purge of a resource"),
-    private(PROCESS_DEADLINE_SECONDS, "60", "Seconds after which a process is looked at again"),
-    public("rancher.compose.darwin.url", "", "Download of rancher-compose for macOS"),
-    public("rancher.compose.linux.url", "", "Download of rancher-compose for Linux"),
-    public("rancher.compose.version", "", "Version of rancher-compose"),
-    public("rancher.compose.windows.url", "", "Download of rancher-compose for Windows"),
+    public("help.enabled", "true", "Whether the web page shows help"),
+    private("main_tables.purge.after.seconds", "604800", "Seconds for which purged resources are kept"),
+    private("manage.nonrancher.containers", "true", "Whether containers started outside appear"),
+    private("object.remove.time.delay.seconds", "60", "Seconds for which a removed resource can be restored"),
+    private("process.deadline.seconds", "60", "Seconds after which a process is looked at again"),
+    public(
+        "rancher.compose.darwin.url",
+        "https://releases.rancher.com/compose/v0.12.5/rancher-compose-darwin-amd64-v0.12.5.tar.gz",
+        "Download of rancher-compose for macOS",
+    ),
+    public(
+        "rancher.compose.linux.url",
+        "https://releases.rancher.com/compose/v0.12.5/rancher-compose-linux-amd64-v0.12.5.tar.gz",
+        "Download of rancher-compose for Linux",
+    ),
+    public("rancher.compose.version", "v0.12.5", "Version of rancher-compose"),
+    public(
+        "rancher.compose.windows.url",
+        "https://releases.rancher.com/compose/v0.12.5/rancher-compose-windows-386-v0.12.5.zip",
+        "Download of rancher-compose for Windows",
+    ),
     public("rancher.server.image", "", "Image of the server"),
-    private(FULL_PASS_SECONDS, "60", "Seconds between two full passes of each controller"),
-    private(REGISTRATION_TOKEN_PERIOD_MS, "315360000000", "Milliseconds for which a registration token is accepted"),
-    private(REMOVE_ERRORED_SECONDS, "5", "Seconds after which a service's container in `error` is replaced"),
-    public("swarm.tls.port", "", "Port of Swarm"),
+    private("reconcile.full.pass.seconds", "60", "Seconds between two full passes of each controller"),
+    private(
+        "registration.token.period.millis",
+        "315360000000",
+        "Milliseconds for which a registration token is accepted",
+    ),
+    private(
+        "remove.resources.after.seconds",
+        "5",
+        "Seconds after which a service's container in `error` is replaced at first; doubles up to a minute",
+    ),
+    public("swarm.tls.port", "2376", "Port of Swarm"),
+    private("ui.pl", "rancher", "Product name in a cookie that web pages read"),
     public("vm.enabled", "false", "Whether virtual machines can be made"),
 ];
 
 /// The setting of that name.
 pub fn known(name: &str) -> Option<&'static Known> {
     SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Value of the setting while none is stored.
+pub fn default(name: &str) -> Option<String> {
+    match name {
+        PUBLIC_NAMES => Some(public_names().collect::<Vec<_>>().join(",")),
+        name => known(name).map(|setting| setting.default.to_owned()),
+    }
+}
+
+/// The settings everybody may see unless [`PUBLIC_NAMES`] says otherwise.
+pub fn public_names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().filter(|setting| setting.public).map(|setting| setting.name)
 }
 
 #[cfg(test)]
@@ -103,12 +115,13 @@ mod tests {
     #[test]
     fn settings_are_sorted_and_unique() {
         assert!(SETTINGS.windows(2).all(|pair| pair[0].name < pair[1].name));
-        assert_eq!(known(SUBNET).map(|setting| setting.public), Some(false));
+        assert_eq!(default(PUBLIC_NAMES).map(|names| names.split(',').count()), Some(14));
+        assert_eq!(default("no.such.setting"), None);
     }
 
     #[test]
     fn the_default_subnet_is_one() {
-        let default = known(SUBNET).map(|setting| setting.default.parse());
+        let default = known("docker.network.subnet.cidr").map(|setting| setting.default.parse());
         assert_eq!(default, Some(Ok(crate::address::DEFAULT_SUBNET)));
     }
 }

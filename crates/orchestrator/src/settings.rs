@@ -2,34 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Default values of the settings the orchestrator reads, by name. The delays are shorter than the original's where
-/// no client can tell the difference; tests set them to next to nothing.
-pub const DEFAULTS: &[(&str, &str)] = &[
-    // How long a removed row can be restored.
-    ("object.remove.time.delay.seconds", "60"),
-    // How long lists go on showing a removed row.
-    ("api.show.removed.for.seconds", "300"),
-    // Age at which a service's container in `error` is replaced, at the first try; doubles up to a minute.
-    ("remove.resources.after.seconds", "5"),
-    // Purged rows are deleted after a week.
-    ("main_tables.purge.after.seconds", "604800"),
-    // Network of new projects.
-    ("docker.network.subnet.cidr", "10.42.0.0/16"),
-    // Containers started by plain docker appear in the API.
-    ("manage.nonrancher.containers", "true"),
-    // A host whose agent is silent that long gets no new containers.
-    ("agent.reconnecting.after.seconds", "10"),
-    // A host whose agent is silent that long counts as disconnected.
-    ("agent.disconnected.after.seconds", "180"),
-    // A start that the host does not report within that time has failed; progress of a pull extends it.
-    ("container.start.deadline.seconds", "600"),
-    // Time a host may take beyond the container's own stop timeout.
-    ("container.stop.margin.seconds", "30"),
-    // Any other process is looked at again after that time.
-    ("process.deadline.seconds", "60"),
-    // Every key is planned again at least that often.
-    ("reconcile.full.pass.seconds", "60"),
-];
+use remuda_model::settings;
 
 /// Values by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +18,7 @@ impl Settings {
 
     /// The value in effect; `None` for an unknown name that is not stored.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let default = || DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-        self.stored.get(name).map(String::as_str).or_else(default)
+        self.stored.get(name).map(String::as_str).or_else(|| Settings::default_of(name))
     }
 
     /// The same settings with one value changed.
@@ -68,7 +40,7 @@ impl Settings {
     }
 
     fn default_of(name: &str) -> Option<&'static str> {
-        DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        settings::known(name).map(|setting| setting.default)
     }
 
     fn flag(&self, name: &str) -> bool {

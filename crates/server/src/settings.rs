@@ -1,51 +1,16 @@
-//! Settings: names, defaults, who may see them (`access-control.md` §12). The orchestrator knows those that time its
-//! loops; the rest is here. Values in effect are a snapshot that every request takes along.
+//! Settings: names, defaults, who may see them (`access-control.md` §12). The table is
+//! the model's; here are facts about this process and what is stored. Values in effect are a snapshot that every request takes along.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use remuda_model::Setting;
-use remuda_orchestrator::settings::{self, Settings};
+use remuda_model::settings::{self, PUBLIC_NAMES, default};
+use remuda_orchestrator::settings::Settings;
 use remuda_schema::Row;
 use remuda_store::{Query, Read, Scope};
 
 use crate::failure::Failure;
-
-const DEFAULTS: &[(&str, &str)] = &[
-    ("api.allow.client.override", "false"),
-    ("api.host", ""),
-    ("api.ui.index", "local"),
-    ("audit_log.purge.after.seconds", "7776000"),
-    ("bootstrap.required.image", "remuda/agent"),
-    ("catalog.url", ""),
-    ("docker.machine.version", ""),
-    ("docker.register.command", "curl -fsSL %URL% | sudo sh"),
-    ("engine.install.url", "https://get.docker.com"),
-    ("go.machine.service.version", ""),
-    ("help.enabled", "true"),
-    (
-        "rancher.compose.darwin.url",
-        "https://releases.rancher.com/compose/v0.12.5/rancher-compose-darwin-amd64-v0.12.5.tar.gz",
-    ),
-    (
-        "rancher.compose.linux.url",
-        "https://releases.rancher.com/compose/v0.12.5/rancher-compose-linux-amd64-v0.12.5.tar.gz",
-    ),
-    ("rancher.compose.version", "v0.12.5"),
-    (
-        "rancher.compose.windows.url",
-        "https://releases.rancher.com/compose/v0.12.5/rancher-compose-windows-386-v0.12.5.zip",
-    ),
-    ("registration.token.period.millis", "315360000000"),
-    ("swarm.tls.port", "2376"),
-    ("ui.pl", "rancher"),
-    ("vm.enabled", "false"),
-];
-
-/// What people who are no administrators may see, unless setting `settings.public` says otherwise.
-const PUBLIC: &str = "rancher.compose.linux.url,rancher.compose.darwin.url,rancher.compose.windows.url,\
-rancher.compose.version,api.ui.index,rancher.server.image,cattle.version,docker.machine.version,\
-go.machine.service.version,vm.enabled,swarm.tls.port,help.enabled,engine.install.url,catalog.url";
 
 /// A setting and where its value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,11 +68,10 @@ impl Book {
     pub fn all(&self, rows: &[Row<Setting>]) -> Vec<Known> {
         let stored: BTreeMap<&str, &Row<Setting>> =
             rows.iter().filter_map(|row| Some((row.meta.name.as_deref()?, row))).collect();
-        let names: BTreeSet<&str> = DEFAULTS
+        let names: BTreeSet<&str> = settings::SETTINGS
             .iter()
-            .chain(settings::DEFAULTS)
-            .map(|(name, _)| *name)
-            .chain(["settings.public"])
+            .map(|setting| setting.name)
+            .chain([PUBLIC_NAMES])
             .chain(self.fixed.keys().copied())
             .chain(stored.keys().copied())
             .filter(|name| is_listed(name))
@@ -139,16 +103,11 @@ impl Book {
 
     /// Names everybody may see.
     pub fn public(&self, settings: &Settings) -> BTreeSet<String> {
-        let names = settings.get("settings.public").unwrap_or(PUBLIC);
-        names.split(',').map(|name| name.trim().to_owned()).collect()
+        match settings.get(PUBLIC_NAMES) {
+            Some(names) => names.split(',').map(|name| name.trim().to_owned()).collect(),
+            None => settings::public_names().map(str::to_owned).collect(),
+        }
     }
-}
-
-fn default(name: &str) -> Option<String> {
-    if name == "settings.public" {
-        return Some(PUBLIC.to_owned());
-    }
-    DEFAULTS.iter().chain(settings::DEFAULTS).find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
 }
 
 /// Whether a name is a setting's: those of environment variables are not.
