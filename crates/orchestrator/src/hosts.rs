@@ -16,7 +16,6 @@ use remuda_wire::directory::DirectoryUpdate;
 use remuda_wire::observe::{HostFacts, StateReport};
 use remuda_wire::plan::PlanUpdate;
 use remuda_wire::session::{Consumer, Hello, Position};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::hostplan;
@@ -470,7 +469,8 @@ pub struct HostUpdates {
     shared: Arc<Shared>,
     session: HostSession,
     project: Option<Arc<ProjectLoop>>,
-    told: Option<watch::Receiver<i64>>,
+    /// What [`ProjectLoop::told`] said when this connection last looked.
+    told: i64,
     plan_sent: Option<i64>,
     directory_sent: Option<i64>,
     directory_due: Option<Instant>,
@@ -492,7 +492,7 @@ impl HostUpdates {
             shared,
             session,
             project: None,
-            told: None,
+            told: 0,
             plan_sent: None,
             directory_sent,
             directory_due: None,
@@ -506,14 +506,14 @@ impl HostUpdates {
         let project = Arc::clone(self.project.as_ref()?);
         loop {
             let now = self.shared.seams.clock.instant();
+            self.told = project.told.at();
             if let Some(update) = self.due(&project, now) {
                 return Some(update);
             }
             let wake_at = self.directory_due.map_or(self.repeat_at, |due| due.min(self.repeat_at));
-            let told = self.told.as_mut()?;
             tokio::select! {
                 biased;
-                changed = told.changed() => if changed.is_err() { return None },
+                () = project.told.reached(self.told + 1) => {}
                 () = self.shared.seams.clock.sleep(wake_at.saturating_duration_since(now)) => {}
             }
             self.shared.project(self.session.project_id)?;
@@ -525,21 +525,15 @@ impl HostUpdates {
         if self.project.is_some() {
             return Some(());
         }
-        let mut revision = self.shared.revision.subscribe();
-        let wanted = self.session.position.revision;
-        revision.wait_for(|reached| *reached >= wanted).await.ok()?;
-        let project = self.shared.project(self.session.project_id)?;
-        let mut told = project.told.subscribe();
-        told.mark_changed();
-        self.told = Some(told);
-        self.project = Some(project);
+        self.shared.revision.reached(self.session.position.revision).await;
+        self.project = Some(self.shared.project(self.session.project_id)?);
         Some(())
     }
 
     fn due(&mut self, project: &ProjectLoop, now: Instant) -> Option<HostUpdate> {
         let state = project.state();
-        let mut update = HostUpdate::default();
-        update.plan = state.plans.since(&state.world, self.session.host_id, self.plan_sent);
+        let plan = state.plans.since(&state.world, self.session.host_id, self.plan_sent);
+        let mut update = HostUpdate { plan, directory: None };
         if update.plan.is_none() && now >= self.repeat_at {
             update.plan = hostplan::Log::outstanding(&state.world, self.session.host_id).map(|repeat| PlanUpdate {
                 base: self.plan_sent,

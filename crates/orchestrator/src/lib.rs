@@ -11,6 +11,7 @@ pub mod commands;
 pub mod directory;
 pub mod hostplan;
 pub mod hosts;
+pub mod load;
 pub mod native;
 pub mod observe;
 pub mod orchestrator;
@@ -21,10 +22,12 @@ pub mod rows;
 pub mod rules;
 pub mod scheduler;
 pub mod settings;
+pub mod signal;
 pub mod steps;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod transitions;
+pub mod wake;
 pub mod world;
 pub mod worlds;
 

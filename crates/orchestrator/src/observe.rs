@@ -77,12 +77,9 @@ fn container(tx: &mut Tx<'_>, who: &Observer, observed: &ContainerObserved) -> R
     row.host_id = Some(Id::new(who.host_id));
     let before = row.clone();
     facts(&mut row, observed);
-    let started = if observed.status.is_up() {
-        is_up(&mut row, observed, who)
-    } else {
-        is_down(&mut row, observed, who);
-        false
-    };
+    let up = observed.status.is_up();
+    let started = if up { is_up(&mut row, observed, who) } else { is_down(&mut row, observed, who) };
+    count_starts(&mut row, observed, started);
     if row.meta.state == STOPPED && before.meta.state != STOPPED
         || row.meta.state == ERROR && before.meta.state != ERROR
     {
@@ -92,7 +89,7 @@ fn container(tx: &mut Tx<'_>, who: &Observer, observed: &ContainerObserved) -> R
     if row != before {
         tx.update(&mut row)?;
     }
-    if started || (observed.status.is_up() && before.external_id != ran.external_id) {
+    if up && (started || before.external_id != ran.external_id) {
         mounts(tx, who, &ran, &observed.mounts)?;
         ports(tx, &ran, observed)?;
         bridge_address(tx, &ran)?;
@@ -115,8 +112,14 @@ fn facts(row: &mut Row<Container>, observed: &ContainerObserved) {
     if observed.exit_code.is_some() {
         row.exit_code = observed.exit_code;
     }
-    if observed.restarts > row.restarts {
-        row.start_count = Some(row.start_count.unwrap_or(0) + observed.restarts - row.restarts);
+}
+
+/// Starts made by the host itself count like those that were asked for; a start that was asked for begins anew.
+fn count_starts(row: &mut Row<Container>, observed: &ContainerObserved, started: bool) {
+    let by_itself = (observed.restarts - row.restarts).max(0);
+    let n_starts = if started { by_itself.max(1) } else { by_itself };
+    if n_starts > 0 {
+        row.start_count = Some(row.start_count.unwrap_or(0) + n_starts);
     }
     row.restarts = observed.restarts;
 }
@@ -144,24 +147,30 @@ fn is_up(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observer)
 
 fn has_started(row: &mut Row<Container>, who: &Observer) -> bool {
     row.first_running = row.first_running.or(Some(who.now));
-    row.start_count = Some(row.start_count.unwrap_or(0) + 1);
     row.exit_code = None;
     row.meta.enter(RUNNING);
     true
 }
 
-/// It does not run.
-fn is_down(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observer) {
+/// It does not run. Whether it has started, and ended already, since the row was written last.
+fn is_down(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observer) -> bool {
     let has_run = !matches!(observed.status, Status::Created);
     match row.meta.state.as_str() {
         RUNNING | UPDATING_RUNNING => exited(row, observed, who),
+        // The agent tries again by itself: only the reason is news.
+        STARTING if has_run && is_supervised(row) && observed.start_serial >= row.start_serial => {
+            row.first_running = row.first_running.or(Some(who.now));
+            row.meta.progress.message = Some(restart_message(observed));
+        }
         STARTING | RESTARTING if has_run && is_current(row, observed) => {
             has_started(row, who);
             exited(row, observed, who);
+            return true;
         }
         STOPPING if row.desired == WANT_RUNNING && has_run && is_current(row, observed) => {
             has_started(row, who);
             exited(row, observed, who);
+            return true;
         }
         STOPPING if row.desired != WANT_RUNNING => row.meta.enter(STOPPED),
         PURGED => {
@@ -170,6 +179,7 @@ fn is_down(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observe
         }
         _ => {}
     }
+    false
 }
 
 /// What is reported is the run that was asked for last, not the one before it.
@@ -179,19 +189,30 @@ fn is_current(row: &Row<Container>, observed: &ContainerObserved) -> bool {
 
 /// The process ended though nobody asked for it.
 fn exited(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observer) {
-    let message = exit_message(observed);
-    let supervised = row.service_id.is_some() && !is_start_once(row) && row.desired == WANT_RUNNING;
-    if supervised {
+    row.exit_code = observed.exit_code.or(row.exit_code);
+    if is_supervised(row) {
         // The agent starts it again; how long it waits grows with each exit.
         let pause_ms = observed.next_try_ms.unwrap_or(0).max(0);
         let deadline = who.now.plus_ms(pause_ms.saturating_add(who.settings.container_start_deadline_ms()));
         transitions::enter(row, STARTING, deadline);
-        let next = if pause_ms >= 1000 { format!("; next start in {} s", pause_ms / 1000) } else { String::new() };
-        row.meta.progress.message = Some(format!("{message}{next}"));
+        row.meta.progress.message = Some(restart_message(observed));
     } else if observed.exit_code == Some(0) && observed.error.is_none() {
         row.meta.enter(STOPPED);
     } else {
-        row.meta.fail(STOPPED, message);
+        row.meta.fail(STOPPED, exit_message(observed));
+    }
+}
+
+/// The agent starts it again when it ends.
+fn is_supervised(row: &Row<Container>) -> bool {
+    row.service_id.is_some() && !is_start_once(row) && !row.native_container && row.desired == WANT_RUNNING
+}
+
+fn restart_message(observed: &ContainerObserved) -> String {
+    let message = exit_message(observed);
+    match observed.next_try_ms {
+        Some(pause_ms) if pause_ms >= 1000 => format!("{message}; next start in {} s", pause_ms / 1000),
+        _ => message,
     }
 }
 

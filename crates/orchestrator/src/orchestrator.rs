@@ -25,9 +25,11 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-        let mut retention = Retention::default();
-        retention.removed_is_final = crate::record::REMOVED_IS_FINAL.iter().map(|table| (*table).to_owned()).collect();
-        retention.aged = BTreeMap::from([("auditLog".to_owned(), 90 * DAY_MS), ("containerEvent".to_owned(), DAY_MS)]);
+        let retention = Retention {
+            removed_is_final: crate::record::REMOVED_IS_FINAL.iter().map(|table| (*table).to_owned()).collect(),
+            aged: BTreeMap::from([("auditLog".to_owned(), 90 * DAY_MS), ("containerEvent".to_owned(), DAY_MS)]),
+            ..Retention::default()
+        };
         Options { retention, trim_every: Duration::from_secs(15 * 60) }
     }
 }
@@ -69,8 +71,7 @@ impl Orchestrator {
 
     /// Waits until every World has seen that commit.
     pub async fn reached(&self, revision: i64) {
-        let mut reached = self.shared.revision.subscribe();
-        drop(reached.wait_for(|at| *at >= revision).await);
+        self.shared.revision.reached(revision).await;
     }
 
     /// Progress of a container, as its host last told it: overlays what is stored.

@@ -178,7 +178,8 @@ mod tests {
 
     #[test]
     fn ports_are_read_or_refused_with_their_code() {
-        let cases: &[(&str, Result<(&str, Option<u16>, u16, &str), Code>)] = &[
+        type Read = Result<(&'static str, Option<u16>, u16, &'static str), Code>;
+        let cases: &[(&str, Read)] = &[
             ("80", Ok(("", None, 80, "tcp"))),
             ("8080:80", Ok(("", Some(8080), 80, "tcp"))),
             ("8080:80/udp", Ok(("", Some(8080), 80, "udp"))),

@@ -128,8 +128,11 @@ pub struct World {
     by_load: BTreeSet<(usize, i64)>,
 }
 
+/// The row as it was and as it is.
+type Swapped<T> = (Option<Arc<Row<T>>>, Option<Arc<Row<T>>>);
+
 /// Takes a row into its map and gives back the one it replaces; one that has ended is only taken out.
-fn swap<T>(rows: &mut Rows<T>, row: &Arc<Row<T>>, ended: bool) -> (Option<Arc<Row<T>>>, Option<Arc<Row<T>>>) {
+fn swap<T>(rows: &mut Rows<T>, row: &Arc<Row<T>>, ended: bool) -> Swapped<T> {
     let id = row.meta.id;
     if ended {
         return (rows.remove(&id), None);

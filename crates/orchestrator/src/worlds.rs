@@ -7,28 +7,26 @@
 //! by itself, so that only the one that was wrong waits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use remuda_model::states::PURGED;
-use remuda_model::{
-    Account, Agent, Container, ContainerEvent, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network,
-    PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap, ServiceExposeMap, Setting, Stack,
-    StoragePool, Volume,
-};
+use remuda_model::{Container, Project, Setting};
 use remuda_runtime::Seams;
 use remuda_schema::{Resource, Row, Time};
-use remuda_store::{Change, Error, Feed, Query, Read, Scope, Store};
-use tokio::sync::{Notify, watch};
+use remuda_store::{Error, Feed, Query, Scope, Store};
+use tokio::sync::Notify;
 
 use crate::directory;
 use crate::hostplan;
+use crate::load::{self, Loaded};
 use crate::plan::{self, Moment, Plan, Step, Subject, lifecycle};
 use crate::queue::Queue;
 use crate::record::Record;
 use crate::settings::Settings;
+use crate::signal::Signal;
 use crate::steps;
+use crate::wake;
 use crate::world::World;
 
 /// Keys planned and written together.
@@ -48,9 +46,7 @@ pub struct Shared {
     settings: RwLock<Arc<Settings>>,
     projects: Mutex<BTreeMap<i64, Arc<ProjectLoop>>>,
     /// Revision every World has reached.
-    reached: AtomicI64,
-    /// The same, to wait for.
-    pub revision: watch::Sender<i64>,
+    pub revision: Signal,
     rows: Mutex<Queue<RowKey>>,
     rows_wake: Notify,
     follower_error: Mutex<Option<String>>,
@@ -62,7 +58,7 @@ pub struct ProjectLoop {
     state: Mutex<ProjectState>,
     wake: Notify,
     /// Raised when what hosts are told may have changed.
-    pub told: watch::Sender<i64>,
+    pub told: Signal,
 }
 
 /// What the lock of a project guards.
@@ -87,8 +83,7 @@ impl ProjectLoop {
             queue: Queue::default(),
             next_full_pass: Time(0),
         };
-        let (told, _) = watch::channel(0);
-        ProjectLoop { id, state: Mutex::new(state), wake: Notify::new(), told }
+        ProjectLoop { id, state: Mutex::new(state), wake: Notify::new(), told: Signal::default() }
     }
 
     /// The World and what hosts are told of it.
@@ -102,12 +97,12 @@ impl ProjectState {
     fn put(&mut self, record: &Record, revision: i64) {
         let before = self.world.record(record.table(), record.meta().id);
         // Who is touched may depend on what the row said before as well as on what it says now.
-        let mut subjects = before.as_ref().map(|old| subjects(&self.world, old)).unwrap_or_default();
+        let mut subjects = before.as_ref().map(|old| wake::subjects(&self.world, old)).unwrap_or_default();
         if let Some(old) = &before {
             self.plans.touch(&self.world, old, revision);
         }
         self.world.put(record);
-        subjects.extend(self::subjects(&self.world, record));
+        subjects.extend(wake::subjects(&self.world, record));
         self.plans.touch(&self.world, record, revision);
         let keys = directory::touched(&self.world, record);
         self.directory.refresh(&self.world, keys, revision);
@@ -136,74 +131,14 @@ impl ProjectState {
     }
 }
 
-/// Keys whose plan may come out differently after that row changed.
-fn subjects(world: &World, record: &Record) -> Vec<Subject> {
-    let id = record.meta().id;
-    let of_container = |container: i64| {
-        let row = world.containers.get(&container);
-        let service = row.and_then(|row| row.service_id).map(|id| Subject::Service(id.number()));
-        let host = row.and_then(|row| row.host_id).map(|id| Subject::Host(id.number()));
-        [Some(Subject::Container(container)), service, host].into_iter().flatten()
-    };
-    let mut woken = match record {
-        Record::Project(_) => vec![Subject::Project],
-        Record::Agent(_) => world.hosts_by_agent.get(&id).map(Subject::Host).collect(),
-        Record::Host(_) => vec![Subject::Host(id)],
-        Record::Stack(_) => vec![Subject::Stack(id)],
-        Record::Service(row) => {
-            let stack = row.environment_id.map(|id| Subject::Stack(id.number()));
-            let consumers = world.each(&world.consume_maps, &world.consume_maps_by_consumed, id);
-            let consumers = consumers.filter_map(|map| Some(Subject::Service(map.service_id?.number())));
-            stack.into_iter().chain(consumers).chain([Subject::Service(id)]).collect()
-        }
-        Record::Container(row) => {
-            let service = row.service_id.map(|id| Subject::Service(id.number()));
-            let host = row.host_id.map(|id| Subject::Host(id.number()));
-            let dependent = world.containers_by_dependency.get(&id).map(Subject::Container);
-            dependent.chain(service).chain(host).chain([Subject::Container(id)]).collect()
-        }
-        Record::ServiceExposeMap(row) => row.service_id.map(|id| Subject::Service(id.number())).into_iter().collect(),
-        Record::ServiceConsumeMap(row) => row.service_id.map(|id| Subject::Service(id.number())).into_iter().collect(),
-        Record::Port(row) => row.instance_id.map(|id| of_container(id.number()).collect()).unwrap_or_default(),
-        Record::Mount(row) => row.volume_id.map(|id| Subject::Volume(id.number())).into_iter().collect(),
-        Record::Volume(row) => {
-            let root = row.instance_id.map(|id| Subject::Container(id.number()));
-            root.into_iter().chain([Subject::Volume(id)]).collect()
-        }
-        Record::Label(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
-        Record::IpAddress(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
-        _ => Vec::new(),
-    };
-    // A host that changed (or whose agent did) matters to what waits for it there.
-    let hosts: Vec<i64> = match record {
-        Record::Host(_) => vec![id],
-        Record::Agent(_) => world.hosts_by_agent.get(&id).collect(),
-        _ => Vec::new(),
-    };
-    for host in hosts {
-        for row in world.containers_on(host) {
-            let waits = remuda_model::machines::CONTAINER.is_transitional(&row.meta.state);
-            woken.extend(row.service_id.map(|id| Subject::Service(id.number())));
-            woken.extend(waits.then_some(Subject::Container(row.meta.id)));
-        }
-        woken.extend(world.volumes_by_host.get(&host).map(Subject::Volume));
-    }
-    if world.project.as_ref().is_some_and(|row| row.meta.state == "purging") {
-        woken.push(Subject::Project);
-    }
-    woken
-}
-
 impl Shared {
     pub fn new(store: Store, seams: Seams) -> Shared {
-        let (revision, _) = watch::channel(0);
         Shared {
             store,
             seams,
             settings: RwLock::default(),
             projects: Mutex::default(),
-            reached: AtomicI64::new(0),
-            revision,
+            revision: Signal::default(),
             rows: Mutex::new(Queue::default()),
             rows_wake: Notify::new(),
             follower_error: Mutex::default(),
@@ -230,7 +165,7 @@ impl Shared {
 
     /// Revision every World has reached.
     pub fn reached(&self) -> i64 {
-        self.reached.load(Ordering::Acquire)
+        self.revision.at()
     }
 
     /// The project a row belongs to.
@@ -267,7 +202,7 @@ impl Shared {
                 touched.insert(project.id, project);
             }
         }
-        self.reached.store(revision, Ordering::Release);
+        self.revision.raise(revision);
         for project in self.projects() {
             let mut state = project.state();
             state.world.revision = revision;
@@ -278,10 +213,10 @@ impl Shared {
                 project.wake.notify_one();
             }
             if touched.contains_key(&project.id) {
-                project.told.send_replace(revision);
+                project.told.raise(revision);
             }
         }
-        self.revision.send_replace(revision);
+
         lock(&self.rows).reached(revision);
         self.rows_wake.notify_one();
     }
@@ -352,7 +287,7 @@ impl Shared {
     async fn list(self: &Arc<Self>) -> Result<i64, Error> {
         let (records, settings, revision) = self
             .store
-            .read(|read| -> Result<_, Error> { Ok((list_all(read)?, load_settings(read)?, read.revision()?)) })
+            .read(|read| -> Result<_, Error> { Ok((load::all(read)?, load::settings(read)?, read.revision()?)) })
             .await?;
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         for project in self.projects() {
@@ -369,7 +304,7 @@ impl Shared {
             state.wake_all();
             drop(state);
             project.wake.notify_one();
-            project.told.send_replace(revision);
+            project.told.raise(revision);
         }
         Ok(revision)
     }
@@ -385,13 +320,13 @@ impl Shared {
                 };
                 let Some(last) = changes.last().map(|change| change.revision) else { return Ok(Some(None)) };
                 let settings = changes.iter().any(|change| change.table == Setting::TABLE);
-                let settings = if settings { Some(load_settings(read)?) } else { None };
-                let (records, gone) = load(read, &changes)?;
-                Ok(Some(Some((records, gone, settings, last))))
+                let settings = if settings { Some(load::settings(read)?) } else { None };
+                let loaded = load::changed(read, &changes)?;
+                Ok(Some(Some((loaded, settings, last))))
             })
             .await?;
         let Some(loaded) = loaded else { return Ok(None) };
-        let Some((records, gone, settings, last)) = loaded else { return Ok(Some(after)) };
+        let Some((Loaded { records, gone }, settings, last)) = loaded else { return Ok(Some(after)) };
         if let Some(settings) = settings {
             *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         }
@@ -569,7 +504,7 @@ impl Shared {
                 .store
                 .write(move |tx| -> Result<(), Error> {
                     for (table, type_name, id) in &batch {
-                        let Some(record) = find(tx, table, type_name, *id)? else { continue };
+                        let Some(record) = load::one(tx, table, type_name, *id)? else { continue };
                         let moment = Moment { now, settings: &settings, random: &random };
                         if let Some(next) = lifecycle::settle(&record, moment) {
                             next.update(tx)?;
@@ -653,117 +588,4 @@ fn show(world: &mut World, plan: &Plan) {
             world.put(&Record::Container(Arc::clone(row)));
         }
     }
-}
-
-// ---- reading rows as records
-
-fn list_of<T: Resource>(read: &Read<'_>, into: &mut Vec<Record>) -> Result<(), Error>
-where
-    Record: From<Row<T>>,
-{
-    let query = Query::new().all().ne("state", PURGED);
-    into.extend(read.list::<T>(&Scope::Everything, &query)?.into_iter().map(Record::from));
-    Ok(())
-}
-
-fn list_all(read: &Read<'_>) -> Result<Vec<Record>, Error> {
-    let mut all = Vec::new();
-    list_of::<Project>(read, &mut all)?;
-    list_of::<Account>(read, &mut all)?;
-    all.retain(|record| !matches!(record, Record::Account(row) if row.meta.kind == Project::TYPE));
-    list_of::<Agent>(read, &mut all)?;
-    list_of::<Network>(read, &mut all)?;
-    list_of::<PhysicalHost>(read, &mut all)?;
-    list_of::<Host>(read, &mut all)?;
-    list_of::<StoragePool>(read, &mut all)?;
-    list_of::<Stack>(read, &mut all)?;
-    list_of::<Service>(read, &mut all)?;
-    list_of::<Container>(read, &mut all)?;
-    list_of::<ServiceExposeMap>(read, &mut all)?;
-    list_of::<ServiceConsumeMap>(read, &mut all)?;
-    list_of::<Port>(read, &mut all)?;
-    list_of::<Volume>(read, &mut all)?;
-    list_of::<Mount>(read, &mut all)?;
-    list_of::<Image>(read, &mut all)?;
-    list_of::<InstanceLink>(read, &mut all)?;
-    list_of::<IpAddress>(read, &mut all)?;
-    list_of::<Label>(read, &mut all)?;
-    list_of::<Credential>(read, &mut all)?;
-    list_of::<ProjectMember>(read, &mut all)?;
-    list_of::<Register>(read, &mut all)?;
-    list_of::<ContainerEvent>(read, &mut all)?;
-    Ok(all)
-}
-
-fn load_of<T: Resource>(read: &Read<'_>, ids: &BTreeSet<i64>, into: &mut Vec<Record>) -> Result<(), Error>
-where
-    Record: From<Row<T>>,
-{
-    let query = Query::new().all().any_of("id", ids.iter().copied());
-    into.extend(read.list::<T>(&Scope::Everything, &query)?.into_iter().map(Record::from));
-    Ok(())
-}
-
-/// The rows that changed, as they are now, and those that are gone.
-fn load(read: &Read<'_>, changes: &[Change]) -> Result<(Vec<Record>, Vec<(String, i64)>), Error> {
-    let mut ids: BTreeMap<(&str, bool), BTreeSet<i64>> = BTreeMap::new();
-    for change in changes {
-        let is_project = change.kind == Project::TYPE;
-        ids.entry((&change.table, is_project)).or_default().insert(change.id);
-    }
-    let (mut records, mut gone) = (Vec::new(), Vec::new());
-    for ((table, is_project), ids) in ids {
-        let first = records.len();
-        load_table(read, table, is_project, &ids, &mut records)?;
-        let found: BTreeSet<i64> = records[first..].iter().map(|record| record.meta().id).collect();
-        gone.extend(ids.difference(&found).map(|id| (table.to_owned(), *id)));
-    }
-    Ok((records, gone))
-}
-
-fn load_table(
-    read: &Read<'_>,
-    table: &str,
-    is_project: bool,
-    ids: &BTreeSet<i64>,
-    records: &mut Vec<Record>,
-) -> Result<(), Error> {
-    match table {
-        "account" if is_project => load_of::<Project>(read, ids, records),
-        "account" => load_of::<Account>(read, ids, records),
-        "agent" => load_of::<Agent>(read, ids, records),
-        "network" => load_of::<Network>(read, ids, records),
-        "physicalHost" => load_of::<PhysicalHost>(read, ids, records),
-        "host" => load_of::<Host>(read, ids, records),
-        "storagePool" => load_of::<StoragePool>(read, ids, records),
-        "environment" => load_of::<Stack>(read, ids, records),
-        "service" => load_of::<Service>(read, ids, records),
-        "instance" => load_of::<Container>(read, ids, records),
-        "serviceExposeMap" => load_of::<ServiceExposeMap>(read, ids, records),
-        "serviceConsumeMap" => load_of::<ServiceConsumeMap>(read, ids, records),
-        "port" => load_of::<Port>(read, ids, records),
-        "volume" => load_of::<Volume>(read, ids, records),
-        "mount" => load_of::<Mount>(read, ids, records),
-        "image" => load_of::<Image>(read, ids, records),
-        "instanceLink" => load_of::<InstanceLink>(read, ids, records),
-        "ipAddress" => load_of::<IpAddress>(read, ids, records),
-        "label" => load_of::<Label>(read, ids, records),
-        "credential" => load_of::<Credential>(read, ids, records),
-        "projectMember" => load_of::<ProjectMember>(read, ids, records),
-        "genericObject" => load_of::<Register>(read, ids, records),
-        "containerEvent" => load_of::<ContainerEvent>(read, ids, records),
-        _ => Ok(()),
-    }
-}
-
-fn find(read: &Read<'_>, table: &str, type_name: &str, id: i64) -> Result<Option<Record>, Error> {
-    let mut records = Vec::new();
-    load_table(read, table, type_name == Project::TYPE, &BTreeSet::from([id]), &mut records)?;
-    Ok(records.pop())
-}
-
-fn load_settings(read: &Read<'_>) -> Result<Settings, Error> {
-    let rows = read.list::<Setting>(&Scope::Everything, &Query::new().all())?;
-    let stored = rows.into_iter().filter_map(|row| Some((row.meta.name.clone()?, row.data.value?)));
-    Ok(Settings::new(stored.collect()))
 }

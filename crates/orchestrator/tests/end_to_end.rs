@@ -697,3 +697,58 @@ async fn a_restarted_server_goes_on_where_it_was() {
     bed.until::<Service>(web, "active").await;
     assert_eq!(host.names(), ["s_web_1", "s_web_2", "s_web_3"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_supervised_container_that_exits_says_so_until_it_runs_again() {
+    let bed = Bed::new().await;
+    let host = bed.host("a").await;
+    bed.until::<Host>(host.id(), "active").await;
+    let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+    let web = service(&bed, stack, "web", 1).await;
+    bed.until::<Service>(web, "active").await;
+    let row = bed.list::<Container>(Query::new().eq("name", "s_web_1")).await.remove(0);
+    let told = async |up: bool, restarts: i64, next_try_ms: Option<i64>| {
+        let seen = ContainerObserved {
+            uuid: Some(row.meta.uuid.clone()),
+            docker_id: row.external_id.clone().expect("was seen"),
+            status: if up { Status::Running } else { Status::Exited },
+            exit_code: (!up).then_some(1),
+            start_serial: row.start_serial,
+            restarts,
+            next_try_ms,
+            ..ContainerObserved::default()
+        };
+        let changes = vec![StateChange::Container(Box::new(seen))];
+        host.engine().containers.get_mut(&row.meta.uuid).expect("there").up = up;
+        host.report(&bed, false, changes.clone()).await;
+        host.report(&bed, false, changes).await;
+        bed.get::<Container>(row.meta.id).await
+    };
+    let exited = told(false, 0, Some(4000)).await;
+    assert_eq!((exited.meta.state.as_str(), exited.start_count, exited.exit_code), ("starting", Some(1), Some(1)));
+    assert_eq!(exited.meta.progress.message.as_deref(), Some("Exited with code 1; next start in 4 s"));
+    bed.until::<Service>(web, "updating-active").await;
+    let again = told(true, 1, None).await;
+    assert_eq!((again.meta.state.as_str(), again.start_count), ("running", Some(2)), "{again:?}");
+    bed.until::<Service>(web, "active").await;
+    assert_eq!(bed.get::<Container>(row.meta.id).await.start_serial, row.start_serial, "nobody asked for a start");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_history() {
+    let run = async || {
+        let bed = Bed::new().await;
+        let hosts = [bed.host("a").await, bed.host("b").await];
+        bed.until::<Host>(hosts[1].id(), "active").await;
+        let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+        let web = service_with_ports(&bed, stack, "web", 2, &["80"]).await;
+        bed.until::<Service>(web, "active").await;
+        bed.put::<Service>(web, json!({"scale": 1})).await;
+        bed.until::<Service>(web, "active").await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let rows = bed.list::<Container>(Query::new().all()).await;
+        let feed = bed.store.changes(0, 1_000_000).await.expect("reads");
+        format!("{rows:?}\n{feed:?}")
+    };
+    assert_eq!(run().await, run().await);
+}

@@ -158,8 +158,8 @@ fn await_start(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &m
 /// A stop ends when the host says so; at once when there is no host that could.
 fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
     let host = live_host(world, row).filter(|host| is_heard(world, host));
-    // Never started: the host has nothing to stop.
-    let Some(host) = host.filter(|_| row.start_serial > 0 || row.native_container) else {
+    // Never seen on the host: there is nothing to stop; should it appear yet, the plan has it stopped.
+    let Some(host) = host.filter(|_| row.external_id.is_some()) else {
         release_ports(world, row, plan);
         return settle(row, STOPPED, plan);
     };

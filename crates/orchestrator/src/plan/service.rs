@@ -174,7 +174,11 @@ fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment:
     }
     if keep.len() < scale {
         settled = false;
-        waiting = create_missing(world, row, next, (&keep, &leaving), scale - keep.len(), moment, plan).or(waiting);
+        waiting = {
+            let n_missing = scale - keep.len();
+            let members = Members { live: keep, leaving };
+            create_missing(world, row, next, &members, n_missing, moment, plan).or(waiting)
+        };
     }
     // Those that leave are no reason to call the service unsettled, except for a number that is awaited.
     if settled {
@@ -258,13 +262,14 @@ fn create_missing(
     world: &World,
     row: &Row<Service>,
     next: &mut Row<Service>,
-    (keep, leaving): (&[&Arc<Row<Container>>], &[&Arc<Row<Container>>]),
+    members: &Members<'_>,
     n_missing: usize,
     moment: Moment<'_>,
     plan: &mut Plan,
 ) -> Option<String> {
     let stack = world.stacks.get(&row.environment_id?.number())?;
     let config = row.launch_config.as_ref()?;
+    let Members { live: keep, leaving } = members;
     let index_of = |container: &&Arc<Row<Container>>| container.service_index;
     let mut used: BTreeSet<i64> = keep.iter().filter_map(index_of).collect();
     let held: BTreeMap<i64, &Arc<Row<Container>>> =

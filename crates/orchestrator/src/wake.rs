@@ -1,0 +1,63 @@
+//! Who has to look again after a row changed. Too many is only slow; too few is mended by the periodic full pass.
+
+use crate::plan::Subject;
+use crate::record::Record;
+use crate::world::World;
+
+/// Keys whose plan may come out differently after that row changed.
+pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
+    let id = record.meta().id;
+    let of_container = |container: i64| {
+        let row = world.containers.get(&container);
+        let service = row.and_then(|row| row.service_id).map(|id| Subject::Service(id.number()));
+        let host = row.and_then(|row| row.host_id).map(|id| Subject::Host(id.number()));
+        [Some(Subject::Container(container)), service, host].into_iter().flatten()
+    };
+    let mut woken = match record {
+        Record::Project(_) => vec![Subject::Project],
+        Record::Agent(_) => world.hosts_by_agent.get(&id).map(Subject::Host).collect(),
+        Record::Host(_) => vec![Subject::Host(id)],
+        Record::Stack(_) => vec![Subject::Stack(id)],
+        Record::Service(row) => {
+            let stack = row.environment_id.map(|id| Subject::Stack(id.number()));
+            let consumers = world.each(&world.consume_maps, &world.consume_maps_by_consumed, id);
+            let consumers = consumers.filter_map(|map| Some(Subject::Service(map.service_id?.number())));
+            stack.into_iter().chain(consumers).chain([Subject::Service(id)]).collect()
+        }
+        Record::Container(row) => {
+            let service = row.service_id.map(|id| Subject::Service(id.number()));
+            let host = row.host_id.map(|id| Subject::Host(id.number()));
+            let dependent = world.containers_by_dependency.get(&id).map(Subject::Container);
+            dependent.chain(service).chain(host).chain([Subject::Container(id)]).collect()
+        }
+        Record::ServiceExposeMap(row) => row.service_id.map(|id| Subject::Service(id.number())).into_iter().collect(),
+        Record::ServiceConsumeMap(row) => row.service_id.map(|id| Subject::Service(id.number())).into_iter().collect(),
+        Record::Port(row) => row.instance_id.map(|id| of_container(id.number()).collect()).unwrap_or_default(),
+        Record::Mount(row) => row.volume_id.map(|id| Subject::Volume(id.number())).into_iter().collect(),
+        Record::Volume(row) => {
+            let root = row.instance_id.map(|id| Subject::Container(id.number()));
+            root.into_iter().chain([Subject::Volume(id)]).collect()
+        }
+        Record::Label(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
+        Record::IpAddress(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    // A host that changed (or whose agent did) matters to what waits for it there.
+    let hosts: Vec<i64> = match record {
+        Record::Host(_) => vec![id],
+        Record::Agent(_) => world.hosts_by_agent.get(&id).collect(),
+        _ => Vec::new(),
+    };
+    for host in hosts {
+        for row in world.containers_on(host) {
+            let waits = remuda_model::machines::CONTAINER.is_transitional(&row.meta.state);
+            woken.extend(row.service_id.map(|id| Subject::Service(id.number())));
+            woken.extend(waits.then_some(Subject::Container(row.meta.id)));
+        }
+        woken.extend(world.volumes_by_host.get(&host).map(Subject::Volume));
+    }
+    if world.project.as_ref().is_some_and(|row| row.meta.state == "purging") {
+        woken.push(Subject::Project);
+    }
+    woken
+}
