@@ -69,6 +69,8 @@ impl ConnectRefused {
 pub enum ReportRefused {
     #[error("a newer connection of this agent exists (generation {newest}, this is {generation})")]
     Outdated { generation: i64, newest: i64 },
+    #[error("the host of this agent was removed")]
+    Removed,
     #[error("the report could not be stored")]
     Store(#[from] Error),
 }
@@ -299,8 +301,13 @@ pub async fn host_report(
 }
 
 fn check_generation(tx: &Tx<'_>, agent: i64, generation: i64) -> Result<(), ReportRefused> {
-    let newest = tx.get::<Agent>(&Scope::Everything, Id::new(agent))?.map_or(0, |agent| agent.generation);
-    if newest == generation { Ok(()) } else { Err(ReportRefused::Outdated { generation, newest }) }
+    let agent = tx.get::<Agent>(&Scope::Everything, Id::new(agent))?;
+    let agent = agent.filter(|agent| agent.meta.removed.is_none()).ok_or(ReportRefused::Removed)?;
+    if agent.generation == generation {
+        Ok(())
+    } else {
+        Err(ReportRefused::Outdated { generation, newest: agent.generation })
+    }
 }
 
 /// Stores facts that changed.
@@ -500,13 +507,14 @@ impl HostUpdates {
         }
     }
 
-    /// The next update; `None` when the project is gone. Cancelling loses nothing.
+    /// The next update; `None` when the host or its project is gone. Cancelling loses nothing.
     pub async fn next(&mut self) -> Option<HostUpdate> {
         self.wait_for_world().await?;
         let project = Arc::clone(self.project.as_ref()?);
         loop {
             let now = self.shared.seams.clock.instant();
             self.told = project.told.at();
+            self.is_wanted(&project).then_some(())?;
             if let Some(update) = self.due(&project, now) {
                 return Some(update);
             }
@@ -516,8 +524,13 @@ impl HostUpdates {
                 () = project.told.reached(self.told + 1) => {}
                 () = self.shared.seams.clock.sleep(wake_at.saturating_duration_since(now)) => {}
             }
-            self.shared.project(self.session.project_id)?;
         }
+    }
+
+    fn is_wanted(&self, project: &ProjectLoop) -> bool {
+        let state = project.state();
+        let host = state.world.hosts.get(&self.session.host_id);
+        host.is_some_and(|host| host.meta.removed.is_none()) && self.shared.project(project.id).is_some()
     }
 
     /// The rows of this very connection must be in the World first.

@@ -285,13 +285,25 @@ fn create_missing(
         }
         next.create_index = Some(next.create_index.unwrap_or(0) + 1);
         let unit = unit_of_predecessor(world, row.meta.id, index).unwrap_or_else(|| moment.random.uuid());
-        let new = draft(stack, row, config, index, next.create_index, &unit, moment);
+        let mut new = draft(stack, row, config, index, next.create_index, &unit, moment);
+        new.links.extend(consumed(world, row));
         plan.steps.push(Step::ContainerCreate(Box::new(new)));
     }
     if n_missing > AT_ONCE {
         plan.look_again(moment.now);
     }
     waiting
+}
+
+/// A link on record for each consumed service; what it leads to is the resolver's business.
+fn consumed(world: &World, row: &Row<Service>) -> Vec<(String, Option<i64>)> {
+    let maps = world.each(&world.consume_maps, &world.consume_maps_by_service, row.meta.id);
+    let live = maps.filter(|map| map.meta.is_live());
+    let named = live.filter_map(|map| {
+        let target = world.services.get(&map.consumed_service_id?.number())?;
+        map.meta.name.clone().or_else(|| target.meta.name.clone())
+    });
+    named.map(|alias| (alias, None)).collect()
 }
 
 /// A container that was removed by itself is made again in its unit.
