@@ -37,7 +37,7 @@ def test_a_key_works_until_it_is_deactivated(server, client, name):
     assert made.publicValue and made.secretValue
     key = client.wait_success(made)
     assert (key.state, key.secretValue, key.publicValue) == ("active", None, made.publicValue)
-    assert client.list_api_key(name=name)[0].secretValue is None
+    assert client.list_api_key(name=name).data[0].secretValue is None
 
     other = cattle.Client(url=server.url + "/v1", access_key=made.publicValue, secret_key=made.secretValue)
     assert [found.id for found in other.list_api_key(publicValue=made.publicValue)] == [key.id]

@@ -14,7 +14,7 @@ def test_a_container_lives_and_ends(client, hosts, name):
     assert (container.state, container.name, container.imageUuid) == ("running", name, "sim:web")
     assert container.command == ["serve", "--all"]
     assert container.accountId == client.project_id
-    assert len(container.hosts()) == 1
+    assert len(container.hosts().data) == 1
     assert set(vars(container.actions)) >= {"stop", "restart", "execute", "logs"}
 
     container = client.wait_success(container.stop(timeout=0))
@@ -104,7 +104,7 @@ def test_containers_link_to_each_other(client, new_container):
     container = new_container(instanceLinks={"db": target.id})
     links = container.instanceLinks()
     assert [(link.linkName, link.targetInstanceId) for link in links] == [("db", target.id)]
-    link = client.wait_success(client.reload(links[0]))
+    link = client.wait_success(client.reload(links.data[0]))
     assert link.state == "active"
     other = new_container()
     link = client.wait_success(client.update(link, targetInstanceId=other.id))
@@ -115,7 +115,7 @@ def test_volumes_are_rows_of_their_own(client, new_container):
     container = new_container(dataVolumes=["/data"])
     mounts = container.mounts()
     assert [mount.path for mount in mounts] == ["/data"]
-    volume = mounts[0].volume()
+    volume = mounts.data[0].volume()
     assert volume.instanceId is None or volume.instanceId == container.id
     assert volume.accountId == client.project_id
 
@@ -161,7 +161,7 @@ def test_lists_are_filtered_sorted_and_paged(client, new_container, name):
 def test_linked_things_come_along_when_asked(client, new_container):
     container = new_container()
     with_hosts = client.list_container(id=container.id, include="hosts")
-    assert [host.id for host in with_hosts[0].hosts] == [container.hosts()[0].id]
+    assert [host.id for host in with_hosts.data[0].hosts] == [container.hosts().data[0].id]
 
 
 def test_wrong_input_is_refused_with_its_code(client, hosts):

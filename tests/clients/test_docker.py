@@ -48,8 +48,8 @@ def client(bed, tmp_path_factory):
     try:
         access, secret = server.wait().admin_keys()
         admin = cattle.Client(url=server.url + "/v1", access_key=access, secret_key=secret)
-        project = admin.list_project()[0]
-        url = "%s/v1/projects/%s" % (server.url, project.id)
+        project = admin.list_project().data[0]
+        url = "%s/v1/projects/%s/schemas" % (server.url, project.id)
         client = cattle.Client(url=url, access_key=access, secret_key=secret)
         token = client.wait_success(client.create_registration_token())
         agent = Process(

@@ -34,7 +34,7 @@ def test_hosts_tell_about_themselves(client, hosts):
         assert host.info.memoryInfo.memTotal > 0
         assert host.info.osInfo.dockerVersion
         assert [pool.kind for pool in host.storagePools()] in (["docker"], ["sim"])
-        assert len(host.ipAddresses()) == 1
+        assert len(host.ipAddresses().data) == 1
         assert host.physicalHost().id == host.physicalHostId
 
 
@@ -55,12 +55,12 @@ def test_an_inactive_host_gets_nothing_new(client, hosts, new_container):
     assert host.state == "inactive"
     try:
         made = [new_container() for _ in range(4)]
-        assert host.id not in {container.hosts()[0].id for container in made}
+        assert host.id not in {container.hosts().data[0].id for container in made}
     finally:
         host = client.wait_success(host.activate())
     assert host.state == "active"
     container = new_container(requestedHostId=host.id)
-    assert container.hosts()[0].id == host.id
+    assert container.hosts().data[0].id == host.id
 
 
 def test_a_host_is_removed_with_its_containers(server, make_project, tmp_path, name):

@@ -16,9 +16,8 @@ def test_any_api_url_leads_to_the_schemas(server, client, path):
 
 
 def test_a_project_url_scopes_everything(server, admin, client):
-    url = "%s/v1/projects/%s" % (server.url, client.project_id)
-    scoped = cattle.Client(url=url, access_key=admin._access_key, secret_key=admin._secret_key)
-    prefix = url + "/"
+    prefix = "%s/v1/projects/%s/" % (server.url, client.project_id)
+    scoped = cattle.Client(url=prefix + "schemas", access_key=admin._access_key, secret_key=admin._secret_key)
     assert scoped.schema.types["container"].links.collection == prefix + "containers"
     for stack in scoped.list_environment():
         assert stack.links.self.startswith(prefix)
