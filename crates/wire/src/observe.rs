@@ -137,4 +137,6 @@ pub struct HostFacts {
     pub create_labels: BTreeMap<String, String>,
     /// The managed network works here; else why not.
     pub network_problem: Option<String>,
+    /// The container engine answers; else why not.
+    pub engine_problem: Option<String>,
 }
