@@ -183,4 +183,6 @@ pub trait Engine: Send + Sync + 'static {
     fn stats<'a>(&'a self, container: &'a str) -> Answer<'a, BoxStream<'static, Result<Value, Error>>>;
     /// A raw connection to the engine.
     fn dial(&self) -> Answer<'_, Box<dyn Socket>>;
+    /// A connection to `ip:port` as seen from this host.
+    fn dial_tcp<'a>(&'a self, address: &'a str) -> Answer<'a, Box<dyn Socket>>;
 }

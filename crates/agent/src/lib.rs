@@ -2,10 +2,21 @@
 //!
 //! The agent holds a plan from the server and compares it with what the engine reports; it acts on the difference
 //! and reports what it sees. It never reads the store and keeps nothing that Docker or the server would not tell it
-//! again. Read [`engine`], then `reconcile`, then `session`; [`dns`] is what containers ask for names, [`datapath`] the process
-//! that answers them, [`network`] what the host is given so that they can ask.
+//! again. Read [`run`](mod@run) for what belongs together, then [`engine`], [`reconcile`] and [`session`]; [`streams`]
+//! carry logs and terminals; [`dns`] is what containers ask for names, [`datapath`] the process that answers them,
+//! [`network`] what the host is given so that they can ask.
 
 pub mod datapath;
 pub mod dns;
 pub mod engine;
+pub mod facts;
+pub mod host_network;
+pub mod links;
+pub mod metrics;
 pub mod network;
+pub mod reconcile;
+pub mod register;
+pub mod run;
+pub mod session;
+pub mod state_dir;
+pub mod streams;

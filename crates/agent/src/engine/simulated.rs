@@ -834,6 +834,26 @@ impl Engine for Simulated {
             Ok(Box::new(theirs) as Box<dyn Socket>)
         })
     }
+
+    fn dial_tcp<'a>(&'a self, address: &'a str) -> Answer<'a, Box<dyn Socket>> {
+        boxed(async move {
+            let (host, _) = address.rsplit_once(':').unwrap_or((address, ""));
+            let name = {
+                let state = self.answering()?;
+                let mut up = state.containers.values().filter(|container| container.status.is_up());
+                let has = |container: &&Container| {
+                    container.address() == Some(host) || container.bridge_address.as_deref() == Some(host)
+                };
+                up.find(has).map(|container| container.name.clone())
+            };
+            let nobody = || Error::Refused { status: 502, message: format!("nothing listens at {address}") };
+            let name = name.ok_or_else(nobody)?;
+            let (ours, theirs) = tokio::io::duplex(16 << 10);
+            let tasks = self.inner.seams.tasks.clone();
+            tasks.spawn_until_stopped("simulated-server", output::answer_http(ours, name));
+            Ok(Box::new(theirs) as Box<dyn Socket>)
+        })
+    }
 }
 
 #[cfg(test)]

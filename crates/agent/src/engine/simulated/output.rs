@@ -284,7 +284,21 @@ fn sample(id: &str, container: &Container, now: i64, ran_ms: i64) -> Value {
 }
 
 /// The engine's socket: answers `_ping` like Docker and refuses the rest, because nothing is behind it.
-pub(super) async fn answer_socket(mut socket: DuplexStream) {
+pub(super) async fn answer_socket(socket: DuplexStream) {
+    answer(socket, |line| match line.contains("/_ping") {
+        true => ("200 OK", "OK".to_owned()),
+        false => ("501 Not Implemented", "{\"message\":\"this host is simulated\"}".to_owned()),
+    })
+    .await;
+}
+
+/// A web server in a container: says who it is.
+pub(super) async fn answer_http(socket: DuplexStream, name: String) {
+    answer(socket, |line| ("200 OK", format!("{name} answers {line}\n"))).await;
+}
+
+/// Requests without a body, one after the other.
+async fn answer(mut socket: DuplexStream, reply: impl Fn(&str) -> (&'static str, String)) {
     let mut request = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -295,19 +309,17 @@ pub(super) async fn answer_socket(mut socket: DuplexStream) {
         if request.len() > 64 << 10 {
             return;
         }
-        let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let line = String::from_utf8_lossy(&request[..end]).lines().next().unwrap_or_default().to_owned();
-        request.drain(..end + 4);
-        let (status, body) = match line.contains("/_ping") {
-            true => ("200 OK", "OK"),
-            false => ("501 Not Implemented", "{\"message\":\"this host is simulated\"}"),
-        };
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nApi-Version: 1.41\r\nContent-Length: {}\r\nContent-Type: application/json\r\n\r\n{body}",
-            body.len()
-        );
-        if socket.write_all(answer.as_bytes()).await.is_err() {
-            return;
+        while let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") {
+            let line = String::from_utf8_lossy(&request[..end]).lines().next().unwrap_or_default().to_owned();
+            request.drain(..end + 4);
+            let (status, body) = reply(&line);
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nApi-Version: 1.41\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\r\n{body}",
+                body.len()
+            );
+            if socket.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
         }
     }
 }

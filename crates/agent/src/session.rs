@@ -1,0 +1,445 @@
+//! The agent's side of its one connection: hello, plan and directory in, reports out, again and again with growing
+//! pauses. Whatever happens here, the containers go on running and are supervised.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use remuda_runtime::{Link, Seams};
+use remuda_wire::directory::{Directory, DirectoryUpdate};
+use remuda_wire::frame;
+use remuda_wire::session::{Down, Hello, PROTOCOL, Position, Up, Welcome};
+use remuda_wire::stream::StreamOpen;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::facts::Facts;
+use crate::host_network::HostNetwork;
+use crate::links::{self, Source};
+use crate::metrics::Metrics;
+use crate::reconcile::worker::{Handle, Input};
+use crate::state_dir::StateDir;
+use crate::streams::Streams;
+
+const DIRECTORY_CACHE: &str = "directory";
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const WELCOME_LIMIT: Duration = Duration::from_secs(30);
+/// Messages waiting for the connection.
+const OUTBOX: usize = 64;
+const FACTS_EVERY: Duration = Duration::from_secs(60);
+/// A large directory is not written down more often.
+const CACHE_EVERY: Duration = Duration::from_secs(10);
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a connection ended.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Ended {
+    #[error(transparent)]
+    Link(#[from] links::Error),
+    #[error("the connection was lost: {0}")]
+    Lost(String),
+    #[error("the server sent something that does not read: {0}")]
+    Odd(String),
+    #[error("the server did not greet within {} s", WELCOME_LIMIT.as_secs())]
+    NoWelcome,
+    #[error("the server refuses this agent: {reason}")]
+    Refused { reason: String, again: bool },
+    #[error("the server says goodbye: {0}")]
+    Goodbye(String),
+    #[error("{0}; asking for everything anew")]
+    WrongBase(String),
+    #[error("the agent stops")]
+    Stopping,
+}
+
+/// The directory as it is cached.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Cached {
+    store: String,
+    epoch: i64,
+    #[serde(with = "shared")]
+    directory: Arc<Directory>,
+}
+
+/// A shared directory is written like one that is not.
+mod shared {
+    use super::{Arc, Deserialize, Directory, Serialize};
+
+    pub fn serialize<S: serde::Serializer>(directory: &Arc<Directory>, to: S) -> Result<S::Ok, S::Error> {
+        Directory::serialize(directory, to)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Arc<Directory>, D::Error> {
+        Directory::deserialize(from).map(Arc::new)
+    }
+}
+
+/// What a session needs to know.
+pub struct Session {
+    pub seams: Seams,
+    pub source: Arc<dyn Source>,
+    pub worker: Handle,
+    pub network: Arc<dyn HostNetwork>,
+    pub streams: Streams,
+    pub facts: Facts,
+    pub state_dir: Option<StateDir>,
+    pub metrics: Metrics,
+    pub host_uuid: String,
+    pub name: Option<String>,
+    /// `docker` or `sim`.
+    pub kind: String,
+}
+
+/// Connects and reconnects until stopped, or until the server refuses for good (the reason is the error).
+pub async fn run(session: Session) -> Result<(), Ended> {
+    let cached: Cached = session.state_dir.as_ref().map(|state| state.load_cache(DIRECTORY_CACHE)).unwrap_or_default();
+    let has_cache = !cached.store.is_empty();
+    let (directory, directories) = watch::channel(cached);
+    let (outbox, _) = watch::channel::<Option<mpsc::Sender<Up>>>(None);
+    let outbox = Arc::new(outbox);
+    if has_cache {
+        directory.send_modify(|_| {});
+    }
+    let applying = apply_directories(
+        session.seams.clone(),
+        session.network.clone(),
+        session.state_dir.clone(),
+        directories,
+        outbox.clone(),
+        has_cache,
+    );
+    session.seams.tasks.spawn_until_stopped("directory", applying);
+
+    let mut pause = FIRST_PAUSE;
+    let mut from_scratch = false;
+    loop {
+        if session.seams.tasks.is_stopping() {
+            return Ok(());
+        }
+        let mut welcomed = false;
+        let ended = once(&session, &directory, &outbox, from_scratch, &mut welcomed).await;
+        outbox.send_replace(None);
+        drop(session.worker.inputs.send(Input::Disconnected).await);
+        if welcomed {
+            pause = FIRST_PAUSE;
+            session.metrics.connected.dec();
+        }
+        from_scratch = matches!(ended, Ended::WrongBase(_));
+        match &ended {
+            Ended::Stopping => return Ok(()),
+            Ended::Refused { again: false, .. } => return Err(ended),
+            Ended::WrongBase(_) => {
+                tracing::info!(reason = %ended, "reconnecting");
+                continue;
+            }
+            Ended::Link(links::Error::Denied { .. }) => {
+                pause = LONGEST_PAUSE;
+                tracing::error!(reason = %ended, "cannot connect; containers go on running");
+            }
+            _ => tracing::warn!(reason = %ended, "not connected; containers go on running"),
+        }
+        let jitter = session.seams.random.below(u64::try_from(pause.as_millis() / 2).unwrap_or(0));
+        tokio::select! {
+            biased;
+            () = session.seams.tasks.stopping() => return Ok(()),
+            () = session.seams.clock.sleep(pause / 2 + Duration::from_millis(jitter)) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// One connection from hello to its end.
+async fn once(
+    session: &Session,
+    directory: &watch::Sender<Cached>,
+    outboxes: &Arc<watch::Sender<Option<mpsc::Sender<Up>>>>,
+    from_scratch: bool,
+    welcomed: &mut bool,
+) -> Ended {
+    let linked = tokio::select! {
+        biased;
+        () = session.seams.tasks.stopping() => return Ended::Stopping,
+        linked = session.source.connect() => linked,
+    };
+    let mut link = match linked {
+        Ok(link) => link,
+        Err(error) => return error.into(),
+    };
+    let have = if from_scratch { None } else { position(session, directory).await };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        host_uuid: session.host_uuid.clone(),
+        machine: session.facts.machine(),
+        have,
+        kind: session.kind.clone(),
+        name: session.name.clone(),
+        facts: session.facts.gather().await,
+    };
+    if let Err(ended) = send(&mut link, &Up::Hello(Box::new(hello))).await {
+        return ended;
+    }
+    let welcome = match greet(session, &mut link).await {
+        Ok(welcome) => welcome,
+        Err(ended) => return ended,
+    };
+    *welcomed = true;
+    session.metrics.connects.inc();
+    session.metrics.connected.inc();
+    tracing::info!(
+        host = welcome.host_id,
+        generation = welcome.generation,
+        server = welcome.server_version,
+        "connected"
+    );
+    let (outbox, waiting) = mpsc::channel(OUTBOX);
+    let connected = Input::Connected { outbox: outbox.clone(), position: welcome.position.clone() };
+    if session.worker.inputs.send(connected).await.is_err() {
+        return Ended::Stopping;
+    }
+    outboxes.send_replace(Some(outbox.clone()));
+    talk(session, link, &welcome, directory, &outbox, waiting).await
+}
+
+/// What we hold of the feed: the lesser of plan and directory, when both are of one store.
+async fn position(session: &Session, directory: &watch::Sender<Cached>) -> Option<Position> {
+    let (reply, answer) = oneshot::channel();
+    session.worker.inputs.send(Input::Holding { reply }).await.ok()?;
+    let plan = answer.await.ok()??;
+    let cached = directory.borrow();
+    let same = cached.store == plan.store && cached.epoch == plan.epoch;
+    same.then(|| Position { revision: plan.revision.min(cached.directory.revision), ..plan.clone() })
+}
+
+async fn send(link: &mut Link, up: &Up) -> Result<(), Ended> {
+    let bytes = frame::encode(up).map_err(|error| Ended::Odd(error.to_string()))?;
+    link.send(bytes).await.map_err(|closed| Ended::Lost(closed.0))
+}
+
+async fn greet(session: &Session, link: &mut Link) -> Result<Welcome, Ended> {
+    let first = tokio::select! {
+        biased;
+        () = session.seams.tasks.stopping() => return Err(Ended::Stopping),
+        first = link.receive() => first,
+        () = session.seams.clock.sleep(WELCOME_LIMIT) => return Err(Ended::NoWelcome),
+    };
+    match read(first)? {
+        Down::Welcome(welcome) if welcome.protocol != PROTOCOL => Err(Ended::Refused {
+            reason: format!(
+                "it speaks protocol {}, this agent {PROTOCOL}; use the agent of its release",
+                welcome.protocol
+            ),
+            again: true,
+        }),
+        Down::Welcome(welcome) => Ok(welcome),
+        Down::Refused { reason, again } => Err(Ended::Refused { reason, again }),
+        Down::Goodbye { reason } => Err(Ended::Goodbye(reason)),
+        other => Err(Ended::Odd(format!("it began with {other:?}"))),
+    }
+}
+
+fn read(message: Option<Result<bytes::Bytes, remuda_runtime::link::Closed>>) -> Result<Down, Ended> {
+    match message {
+        Some(Ok(bytes)) => frame::decode(&bytes).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Ended::Odd(format!("{error}{cause}"))
+        }),
+        Some(Err(closed)) => Err(Ended::Lost(closed.0)),
+        None => Err(Ended::Lost("the server closed it".to_owned())),
+    }
+}
+
+/// Both directions at once, so that neither waits for the other.
+async fn talk(
+    session: &Session,
+    link: Link,
+    welcome: &Welcome,
+    directory: &watch::Sender<Cached>,
+    outbox: &mpsc::Sender<Up>,
+    mut waiting: mpsc::Receiver<Up>,
+) -> Ended {
+    let Link { mut sender, mut receiver } = link;
+    let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(100, 60_000));
+    let clock = &session.seams.clock;
+    let write = async {
+        use futures_util::SinkExt;
+        let mut next_heartbeat = clock.instant() + heartbeat;
+        loop {
+            let up = tokio::select! {
+                biased;
+                () = session.seams.tasks.stopping() => {
+                    let farewell = Up::Stopping { reason: "the agent was asked to stop".to_owned() };
+                    if let Ok(bytes) = frame::encode(&farewell) {
+                        tokio::select! {
+                            biased;
+                            _ = sender.send(bytes) => {}
+                            () = clock.sleep(FAREWELL_LIMIT) => {}
+                        }
+                    }
+                    return Ended::Stopping;
+                }
+                () = clock.sleep(next_heartbeat.saturating_duration_since(clock.instant())) => {
+                    next_heartbeat = clock.instant() + heartbeat;
+                    Up::Heartbeat
+                }
+                up = waiting.recv() => match up {
+                    Some(up) => up,
+                    None => return Ended::Stopping,
+                },
+            };
+            let bytes = match frame::encode(&up) {
+                Ok(bytes) => bytes,
+                Err(error) => return Ended::Odd(error.to_string()),
+            };
+            if let Err(closed) = sender.send(bytes).await {
+                return Ended::Lost(closed.0);
+            }
+        }
+    };
+    let listen = async {
+        loop {
+            let down = match read(receiver.next().await) {
+                Ok(down) => down,
+                Err(ended) => return ended,
+            };
+            if let Err(ended) = hear(session, welcome, directory, outbox, down).await {
+                return ended;
+            }
+        }
+    };
+    let tell_facts = async {
+        loop {
+            clock.sleep(FACTS_EVERY).await;
+            let facts = session.facts.gather().await;
+            if outbox.send(Up::Facts(Box::new(facts))).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = write => ended,
+        ended = listen => ended,
+        () = tell_facts => Ended::Stopping,
+    }
+}
+
+async fn hear(
+    session: &Session,
+    welcome: &Welcome,
+    directory: &watch::Sender<Cached>,
+    outbox: &mpsc::Sender<Up>,
+    down: Down,
+) -> Result<(), Ended> {
+    match down {
+        Down::Plan(update) => {
+            let (reply, answer) = oneshot::channel();
+            let input = Input::Plan { update, position: welcome.position.clone(), reply };
+            session.worker.inputs.send(input).await.map_err(|_| Ended::Stopping)?;
+            let applied = answer.await.map_err(|_| Ended::Stopping)?;
+            applied.map_err(|wrong| Ended::WrongBase(wrong.to_string()))
+        }
+        Down::Directory(update) => directory_take(welcome, directory, *update),
+        Down::Ack { serial } => {
+            session.worker.inputs.send(Input::Acknowledged { serial }).await.map_err(|_| Ended::Stopping)
+        }
+        Down::Open(open) => {
+            stream_open(session, outbox, open);
+            Ok(())
+        }
+        Down::Goodbye { reason } => Err(Ended::Goodbye(reason)),
+        Down::Refused { reason, again } => Err(Ended::Refused { reason, again }),
+        Down::Welcome(_) => Err(Ended::Odd("it greeted twice".to_owned())),
+    }
+}
+
+fn directory_take(welcome: &Welcome, directory: &watch::Sender<Cached>, update: DirectoryUpdate) -> Result<(), Ended> {
+    let mut result = Ok(());
+    directory.send_if_modified(|cached| {
+        // Copied only while somebody still works with the one before.
+        let applied = Arc::make_mut(&mut cached.directory).apply(update);
+        result = applied.map_err(|wrong| Ended::WrongBase(wrong.to_string()));
+        if result.is_ok() {
+            Position { store: cached.store, epoch: cached.epoch, .. } = welcome.position.clone();
+        }
+        result.is_ok()
+    });
+    result
+}
+
+fn stream_open(session: &Session, outbox: &mpsc::Sender<Up>, open: StreamOpen) {
+    let id = open.stream.clone();
+    if let Err(message) = session.streams.open(session.source.clone(), outbox.clone(), open) {
+        // The connection being full is no reason to wait here: the client's own deadline tells it.
+        drop(outbox.try_send(Up::StreamFailed { stream: id, message }));
+    }
+}
+
+/// Hands each directory to the network, says who works with it, and writes it down now and then.
+async fn apply_directories(
+    seams: Seams,
+    network: Arc<dyn HostNetwork>,
+    state_dir: Option<StateDir>,
+    mut directories: watch::Receiver<Cached>,
+    outbox: Arc<watch::Sender<Option<mpsc::Sender<Up>>>>,
+    has_cache: bool,
+) {
+    let mut connections = outbox.subscribe();
+    let mut look = has_cache;
+    let mut unsaved = false;
+    let mut save_at = seams.clock.instant();
+    let mut working: Option<(Vec<remuda_wire::session::Consumer>, i64)> = None;
+    loop {
+        if std::mem::take(&mut look) {
+            let cached = directories.borrow_and_update().clone();
+            let revision = cached.directory.revision;
+            let consumers = network.directory_apply(cached.directory).await;
+            tell(&outbox, &consumers, revision).await;
+            working = Some((consumers, revision));
+        }
+        if unsaved && seams.clock.instant() >= save_at {
+            save_at = seams.clock.instant() + CACHE_EVERY;
+            unsaved = false;
+            let cached = directories.borrow().clone();
+            let saving = state_dir.clone();
+            let saved = seams.tasks.blocking(move || saving.map(|state| state.save_cache(DIRECTORY_CACHE, &cached)));
+            if let Ok(Some(Err(error))) = saved.await {
+                tracing::warn!(%error, "the directory is not cached: names need the server after a restart");
+            }
+        }
+        let patience = if unsaved { save_at.saturating_duration_since(seams.clock.instant()) } else { CACHE_EVERY };
+        tokio::select! {
+            biased;
+            changed = directories.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                (look, unsaved) = (true, state_dir.is_some());
+            }
+            changed = connections.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if let Some((consumers, revision)) = &working {
+                    tell(&outbox, consumers, *revision).await;
+                }
+            }
+            () = seams.clock.sleep(patience) => {}
+        }
+    }
+}
+
+async fn tell(
+    outbox: &watch::Sender<Option<mpsc::Sender<Up>>>,
+    consumers: &[remuda_wire::session::Consumer],
+    revision: i64,
+) {
+    let Some(outbox) = outbox.borrow().clone() else { return };
+    for consumer in consumers {
+        if outbox.send(Up::Applied { consumer: *consumer, revision }).await.is_err() {
+            return;
+        }
+    }
+}
