@@ -15,6 +15,8 @@ use remuda_wire::plan::{Build, VolumePlan};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub mod docker;
+pub mod http;
 pub mod inspect;
 pub mod simulated;
 pub mod spec;

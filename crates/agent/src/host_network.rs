@@ -2,17 +2,17 @@
 //! touch the kernel, and so that supervising containers does not depend on how names and routes are made.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use remuda_wire::directory::Directory;
+use remuda_wire::directory::{DirectoryUpdate, WrongBase};
 use remuda_wire::plan::{ContainerSpec, NetworkPlan};
 use remuda_wire::session::Consumer;
 
-/// Why something cannot be had on this host, for people.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct Problem(pub String);
+use crate::datapath;
+use crate::network::linux::LinuxNetwork;
+use crate::network::{self, ResolverRequest};
+
+pub use crate::network::Problem;
 
 /// The host's side of the managed network. Every call may be repeated.
 pub trait HostNetwork: Send + Sync + 'static {
@@ -22,8 +22,11 @@ pub trait HostNetwork: Send + Sync + 'static {
     fn resolver(&self, spec: &ContainerSpec, uuid: &str) -> Result<Option<PathBuf>, Problem>;
     /// The container is gone; what was made for it may go too.
     fn forget(&self, uuid: &str);
-    /// Works with this directory from now on; gives who does.
-    fn directory_apply(&self, directory: Arc<Directory>) -> BoxFuture<'_, Vec<Consumer>>;
+    /// Takes an update of the directory over. `source` names the server's database and restore epoch; an update of
+    /// another source is a snapshot.
+    fn directory_update(&self, source: &str, update: DirectoryUpdate) -> Result<(), WrongBase>;
+    /// Waits until this revision, or a later one, is what the host works with; gives who does. May wait for ever.
+    fn directory_applied(&self, revision: i64) -> BoxFuture<'_, Vec<Consumer>>;
 }
 
 /// The network of simulated hosts: everything works, nothing is touched.
@@ -41,7 +44,11 @@ impl HostNetwork for SimulatedNetwork {
 
     fn forget(&self, _uuid: &str) {}
 
-    fn directory_apply(&self, _directory: Arc<Directory>) -> BoxFuture<'_, Vec<Consumer>> {
+    fn directory_update(&self, _source: &str, _update: DirectoryUpdate) -> Result<(), WrongBase> {
+        Ok(())
+    }
+
+    fn directory_applied(&self, _revision: i64) -> BoxFuture<'_, Vec<Consumer>> {
         Box::pin(async { vec![Consumer::Dns, Consumer::Routes] })
     }
 }
@@ -63,8 +70,53 @@ impl HostNetwork for NoNetwork {
 
     fn forget(&self, _uuid: &str) {}
 
-    fn directory_apply(&self, _directory: Arc<Directory>) -> BoxFuture<'_, Vec<Consumer>> {
+    fn directory_update(&self, _source: &str, _update: DirectoryUpdate) -> Result<(), WrongBase> {
+        Ok(())
+    }
+
+    fn directory_applied(&self, _revision: i64) -> BoxFuture<'_, Vec<Consumer>> {
         // Nobody here uses it; saying so at once keeps others from waiting for this host.
         Box::pin(async { vec![Consumer::Dns, Consumer::Routes] })
+    }
+}
+
+/// A Linux host with root: Docker bridge, firewall rules and resolver files ([`crate::network`]), names from the
+/// datapath process ([`crate::datapath`]).
+#[derive(Clone)]
+pub struct Managed {
+    pub network: LinuxNetwork,
+    pub datapath: datapath::Handle,
+}
+
+impl HostNetwork for Managed {
+    fn ensure<'a>(&'a self, plan: &'a NetworkPlan) -> BoxFuture<'a, Result<String, Problem>> {
+        network::HostNetwork::ensure(&self.network, plan)
+    }
+
+    fn resolver(&self, spec: &ContainerSpec, uuid: &str) -> Result<Option<PathBuf>, Problem> {
+        let request =
+            ResolverRequest { uuid: uuid.to_owned(), dns: spec.dns.clone(), dns_search: spec.dns_search.clone() };
+        network::HostNetwork::resolver(&self.network, &request).map(Some)
+    }
+
+    fn forget(&self, uuid: &str) {
+        network::HostNetwork::forget_resolver(&self.network, uuid);
+    }
+
+    fn directory_update(&self, source: &str, update: DirectoryUpdate) -> Result<(), WrongBase> {
+        self.datapath.update(source, update)
+    }
+
+    fn directory_applied(&self, revision: i64) -> BoxFuture<'_, Vec<Consumer>> {
+        Box::pin(async move {
+            match self.datapath.wait_applied(revision).await {
+                // Routes between hosts follow the directory in a later release; nobody has to wait for them here.
+                Ok(()) => vec![Consumer::Dns, Consumer::Routes],
+                Err(error) => {
+                    tracing::warn!(%error, "names are not kept up to date");
+                    std::future::pending().await
+                }
+            }
+        })
     }
 }

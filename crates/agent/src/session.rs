@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use remuda_runtime::{Link, Seams};
 use remuda_wire::directory::{Directory, DirectoryUpdate};
 use remuda_wire::frame;
-use remuda_wire::session::{Down, Hello, PROTOCOL, Position, Up, Welcome};
+use remuda_wire::session::{Consumer, Down, Hello, PROTOCOL, Position, Up, Welcome};
 use remuda_wire::stream::StreamOpen;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -100,7 +100,8 @@ pub async fn run(session: Session) -> Result<(), Ended> {
     let (outbox, _) = watch::channel::<Option<mpsc::Sender<Up>>>(None);
     let outbox = Arc::new(outbox);
     if has_cache {
-        directory.send_modify(|_| {});
+        let cached = directory.borrow().clone();
+        directory_pass(session.network.as_ref(), &cached, snapshot(&cached.directory));
     }
     let applying = apply_directories(
         session.seams.clone(),
@@ -341,7 +342,7 @@ async fn hear(
             let applied = answer.await.map_err(|_| Ended::Stopping)?;
             applied.map_err(|wrong| Ended::WrongBase(wrong.to_string()))
         }
-        Down::Directory(update) => directory_take(welcome, directory, *update),
+        Down::Directory(update) => directory_take(session, welcome, directory, *update),
         Down::Ack { serial } => {
             session.worker.inputs.send(Input::Acknowledged { serial }).await.map_err(|_| Ended::Stopping)
         }
@@ -355,18 +356,40 @@ async fn hear(
     }
 }
 
-fn directory_take(welcome: &Welcome, directory: &watch::Sender<Cached>, update: DirectoryUpdate) -> Result<(), Ended> {
+fn directory_take(
+    session: &Session,
+    welcome: &Welcome,
+    directory: &watch::Sender<Cached>,
+    update: DirectoryUpdate,
+) -> Result<(), Ended> {
     let mut result = Ok(());
     directory.send_if_modified(|cached| {
         // Copied only while somebody still works with the one before.
-        let applied = Arc::make_mut(&mut cached.directory).apply(update);
+        let applied = Arc::make_mut(&mut cached.directory).apply(update.clone());
         result = applied.map_err(|wrong| Ended::WrongBase(wrong.to_string()));
         if result.is_ok() {
             Position { store: cached.store, epoch: cached.epoch, .. } = welcome.position.clone();
+            // Before anybody is told that there is a new one.
+            directory_pass(session.network.as_ref(), cached, update);
         }
         result.is_ok()
     });
     result
+}
+
+/// Hands an update on; whoever has another base gets everything.
+fn directory_pass(network: &dyn HostNetwork, cached: &Cached, update: DirectoryUpdate) {
+    let source = format!("{} {}", cached.store, cached.epoch);
+    let passed = network.directory_update(&source, update);
+    if passed.is_err()
+        && let Err(wrong) = network.directory_update(&source, snapshot(&cached.directory))
+    {
+        tracing::error!(%wrong, "the host's network refuses a whole directory");
+    }
+}
+
+fn snapshot(directory: &Directory) -> DirectoryUpdate {
+    DirectoryUpdate { revision: directory.revision, upserts: directory.entries(), ..DirectoryUpdate::default() }
 }
 
 fn stream_open(session: &Session, outbox: &mpsc::Sender<Up>, open: StreamOpen) {
@@ -377,7 +400,7 @@ fn stream_open(session: &Session, outbox: &mpsc::Sender<Up>, open: StreamOpen) {
     }
 }
 
-/// Hands each directory to the network, says who works with it, and writes it down now and then.
+/// Says who works with which directory, and writes it down now and then.
 async fn apply_directories(
     seams: Seams,
     network: Arc<dyn HostNetwork>,
@@ -387,18 +410,11 @@ async fn apply_directories(
     has_cache: bool,
 ) {
     let mut connections = outbox.subscribe();
-    let mut look = has_cache;
+    let mut wanted = has_cache.then(|| directories.borrow().directory.revision);
     let mut unsaved = false;
     let mut save_at = seams.clock.instant();
-    let mut working: Option<(Vec<remuda_wire::session::Consumer>, i64)> = None;
+    let mut working: Option<(Vec<Consumer>, i64)> = None;
     loop {
-        if std::mem::take(&mut look) {
-            let cached = directories.borrow_and_update().clone();
-            let revision = cached.directory.revision;
-            let consumers = network.directory_apply(cached.directory).await;
-            tell(&outbox, &consumers, revision).await;
-            working = Some((consumers, revision));
-        }
         if unsaved && seams.clock.instant() >= save_at {
             save_at = seams.clock.instant() + CACHE_EVERY;
             unsaved = false;
@@ -410,13 +426,25 @@ async fn apply_directories(
             }
         }
         let patience = if unsaved { save_at.saturating_duration_since(seams.clock.instant()) } else { CACHE_EVERY };
+        let applied = async {
+            match wanted {
+                Some(revision) => (network.directory_applied(revision).await, revision),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
+            (consumers, revision) = applied => {
+                wanted = None;
+                tell(&outbox, &consumers, revision).await;
+                working = Some((consumers, revision));
+            }
             changed = directories.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                (look, unsaved) = (true, state_dir.is_some());
+                wanted = Some(directories.borrow_and_update().directory.revision);
+                unsaved = state_dir.is_some();
             }
             changed = connections.changed() => {
                 if changed.is_err() {
@@ -431,11 +459,7 @@ async fn apply_directories(
     }
 }
 
-async fn tell(
-    outbox: &watch::Sender<Option<mpsc::Sender<Up>>>,
-    consumers: &[remuda_wire::session::Consumer],
-    revision: i64,
-) {
+async fn tell(outbox: &watch::Sender<Option<mpsc::Sender<Up>>>, consumers: &[Consumer], revision: i64) {
     let Some(outbox) = outbox.borrow().clone() else { return };
     for consumer in consumers {
         if outbox.send(Up::Applied { consumer: *consumer, revision }).await.is_err() {
