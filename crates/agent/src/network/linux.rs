@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::{Mutex, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::firewall::{self, Rules, Saved};
 use super::resolver::{HostResolver, resolv_conf};
@@ -116,6 +116,8 @@ struct Inner {
     /// One at a time changes the host.
     state: Mutex<State>,
     problem: watch::Sender<Option<Problem>>,
+    /// The plan that was found carried out last, and when: what makes [`HostNetwork::ensure`] cheap.
+    verified: std::sync::Mutex<Option<(NetworkPlan, Instant)>>,
 }
 
 #[derive(Default)]
@@ -139,6 +141,7 @@ impl LinuxNetwork {
             clock: seams.clock.clone(),
             state: Mutex::default(),
             problem: watch::channel(None).0,
+            verified: std::sync::Mutex::default(),
         });
         seams.tasks.spawn_until_stopped("network keeper", inner.clone().keep());
         LinuxNetwork(inner)
@@ -153,11 +156,15 @@ impl LinuxNetwork {
 impl HostNetwork for LinuxNetwork {
     fn ensure<'a>(&'a self, plan: &'a NetworkPlan) -> BoxFuture<'a, Result<String, Problem>> {
         Box::pin(async move {
-            let mut state = self.0.state.lock().await;
-            state.plan = Some(plan.clone());
-            let done = self.0.ensure(&mut state, plan).await;
-            self.0.problem.send_replace(done.as_ref().err().cloned());
-            done.map(|()| self.0.settings.network.clone())
+            if !self.0.is_verified(plan) {
+                let mut state = self.0.state.lock().await;
+                // Others who waited here with us may have done it.
+                if !self.0.is_verified(plan) {
+                    state.plan = Some(plan.clone());
+                    self.0.verify(&mut state, plan).await?;
+                }
+            }
+            Ok(self.0.settings.network.clone())
         })
     }
 
@@ -165,7 +172,10 @@ impl HostNetwork for LinuxNetwork {
         let settings = &self.0.settings;
         let host = HostResolver::parse(&std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default());
         let text = resolv_conf(request, &host);
+        // The engine takes absolute paths only.
         let path = settings.resolver_dir().join(file_name(&request.uuid)?);
+        let path = std::path::absolute(&path)
+            .map_err(|error| Problem::new(format!("cannot name the resolver file {}: {error}", path.display())))?;
         if std::fs::read_to_string(&path).is_ok_and(|existing| existing == text) {
             return Ok(path);
         }
@@ -192,6 +202,33 @@ fn file_name(uuid: &str) -> Result<String, Problem> {
 }
 
 impl Inner {
+    /// The keeper found it in order not long ago.
+    fn is_verified(&self, plan: &NetworkPlan) -> bool {
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fresh = |at: Instant| self.clock.instant().duration_since(at) < 3 * VERIFY_EVERY;
+        verified.as_ref().is_some_and(|(known, at)| known == plan && is_fresh(*at))
+    }
+
+    /// Makes it so, and says how that went.
+    async fn verify(&self, state: &mut State, plan: &NetworkPlan) -> Result<(), Problem> {
+        let done = self.ensure(state, plan).await;
+        *self.verified.lock().unwrap_or_else(PoisonError::into_inner) =
+            done.is_ok().then(|| (plan.clone(), self.clock.instant()));
+        let problem = done.as_ref().err().cloned();
+        self.problem.send_if_modified(|shown| {
+            if *shown == problem {
+                return false;
+            }
+            match &problem {
+                Some(problem) => tracing::warn!(%problem, "the managed network does not work"),
+                None => tracing::info!("the managed network works again"),
+            }
+            *shown = problem;
+            true
+        });
+        done
+    }
+
     async fn ensure(&self, state: &mut State, plan: &NetworkPlan) -> Result<(), Problem> {
         if !may_administer_network(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()) {
             return Err(Problem::new(
@@ -279,18 +316,8 @@ impl Inner {
             self.clock.sleep(VERIFY_EVERY).await;
             let mut state = self.state.lock().await;
             let Some(plan) = state.plan.clone() else { continue };
-            let problem = self.ensure(&mut state, &plan).await.err();
-            self.problem.send_if_modified(|shown| {
-                if *shown == problem {
-                    return false;
-                }
-                match &problem {
-                    Some(problem) => tracing::warn!(%problem, "the managed network does not work"),
-                    None => tracing::info!("the managed network works"),
-                }
-                *shown = problem;
-                true
-            });
+            // The result is in the log and in `problem`.
+            let _ = self.verify(&mut state, &plan).await;
         }
     }
 }
