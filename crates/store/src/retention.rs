@@ -78,34 +78,59 @@ pub(crate) fn trim_changes(tx: &mut Tx<'_>, horizon: i64) -> Result<u64, Error> 
     Ok(removed)
 }
 
-/// Deletes some rows of a table that have been purged for long enough, or that are old when `age_ms` says how old.
-pub(crate) fn trim_rows(
-    tx: &mut Tx<'_>,
+/// Which rows of a table have been kept for long enough.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
     table: &'static str,
-    retention: &Retention,
-    age_ms: Option<i64>,
-    now_ms: i64,
-) -> Result<u64, Error> {
-    let ended_before = now_ms.saturating_sub(retention.purged_after_ms);
-    let (condition, before) = match age_ms {
-        Some(age) => ("created < $1", now_ms.saturating_sub(age)),
-        None if retention.removed_is_final.contains(table) => {
-            ("state IN ('purged', 'removed') AND COALESCE(remove_time, removed, created) < $1", ended_before)
-        }
-        None => ("state = 'purged' AND COALESCE(remove_time, removed, created) < $1", ended_before),
-    };
-    let mut ids = Vec::new();
-    tx.conn.each(
-        &format!("SELECT id FROM \"{table}\" WHERE {condition} ORDER BY id LIMIT $2"),
-        &[before.into(), STEP.into()],
-        &mut |cells| {
+    aged: bool,
+    /// With `$1` for `before`.
+    condition: &'static str,
+    before: i64,
+}
+
+impl Ended {
+    pub(crate) fn new(table: &'static str, retention: &Retention, now_ms: i64) -> Ended {
+        let ended_before = now_ms.saturating_sub(retention.purged_after_ms);
+        let age_ms = retention.aged.get(table).copied();
+        let (condition, before) = match age_ms {
+            Some(age) => ("created < $1", now_ms.saturating_sub(age)),
+            None if retention.removed_is_final.contains(table) => {
+                ("state IN ('purged', 'removed') AND COALESCE(remove_time, removed, created) < $1", ended_before)
+            }
+            None => ("state = 'purged' AND COALESCE(remove_time, removed, created) < $1", ended_before),
+        };
+        Ended { table, aged: age_ms.is_some(), condition, before }
+    }
+
+    /// Some of them. Found in a read, because looking through a large table must not keep writers waiting.
+    pub(crate) fn find(&self, read: &Read<'_>) -> Result<Vec<i64>, Error> {
+        let Ended { table, condition, .. } = self;
+        let statement = if self.aged {
+            // Rows that go by age alone were inserted in that order: look at the first ones only.
+            format!(
+                "SELECT id FROM (SELECT id, created FROM \"{table}\" ORDER BY id LIMIT $2) AS first \
+                 WHERE {condition} ORDER BY id"
+            )
+        } else {
+            format!("SELECT id FROM \"{table}\" WHERE {condition} ORDER BY id LIMIT $2")
+        };
+        let mut ids = Vec::new();
+        read.conn.each(&statement, &[self.before.into(), STEP.into()], &mut |cells| {
             ids.push(cells.int(0)?);
             Ok(())
-        },
-    )?;
-    let mut removed = 0;
-    for id in ids {
-        removed += u64::from(tx.delete_row(table, id)?);
+        })?;
+        Ok(ids)
     }
-    Ok(removed)
+
+    /// Deletes those of the rows for which it still holds.
+    pub(crate) fn delete(&self, tx: &mut Tx<'_>, ids: &[i64]) -> Result<u64, Error> {
+        let still = format!("SELECT id FROM \"{}\" WHERE {} AND id = $2", self.table, self.condition);
+        let mut removed = 0;
+        for id in ids {
+            if tx.conn.one(&still, &[self.before.into(), (*id).into()], |_| Ok(()))?.is_some() {
+                removed += u64::from(tx.delete_row(self.table, *id)?);
+            }
+        }
+        Ok(removed)
+    }
 }

@@ -399,3 +399,91 @@ pub(crate) fn unreadable(error: rusqlite::Error) -> Error {
 
 /// What [`migrate`] asks: which tables and indexes exist.
 pub(crate) const EXISTING: &str = "SELECT name FROM sqlite_master";
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::label::Label;
+    use remuda_schema::Row;
+
+    use super::*;
+    use crate::job::Writing;
+    use crate::query::{Query, Scope};
+    use crate::write::Committed;
+
+    type Answer = oneshot::Receiver<Result<Committed<i64>, Error>>;
+
+    fn writer() -> (Writer, watch::Receiver<i64>) {
+        let layout = Arc::new(Layout::new(remuda_model::registry(), crate::layout::Dialect::Sqlite).expect("fits"));
+        let (revision, shown) = watch::channel(0);
+        let opened = open(None, true, 0, &layout, &Seams::real(), &revision).expect("it opens");
+        let Sqlite::Inline(writer) = opened.sqlite else { panic!("inline") };
+        (writer.into_inner().unwrap_or_else(PoisonError::into_inner).expect("open"), shown)
+    }
+
+    fn label(value: String) -> Row<Label> {
+        Row::new(Some(1), "active", Label { value: Some(value), ..Label::default() })
+    }
+
+    fn insert(value: String) -> (Box<dyn WriteJob>, Answer) {
+        let (job, answer) = Writing::new(move |tx: &mut Tx<'_>| tx.insert(label(value.clone())).map(|row| row.meta.id));
+        (Box::new(job), answer)
+    }
+
+    fn labels(writer: &Writer) -> Vec<i64> {
+        let read = Read { conn: Conn::Sqlite(&writer.connection), layout: &writer.layout };
+        let rows = read.list::<Label>(&Scope::Everything, &Query::new()).expect("read");
+        rows.iter().map(|row| row.meta.revision).collect()
+    }
+
+    #[test]
+    fn a_group_is_answered_after_its_one_commit() {
+        let (mut writer, shown) = writer();
+        let (first, mut first_answer) = insert("first".into());
+        let early = shown.clone();
+        let (second, mut second_answer) = Writing::new(move |tx: &mut Tx<'_>| {
+            // The first has run: its row is there. Nobody has been told.
+            assert_eq!(tx.count::<Label>(&Scope::Everything, &Query::new())?, 1);
+            assert!(matches!(first_answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+            assert_eq!(*early.borrow(), 0);
+            Ok::<_, Error>(0)
+        });
+        let (third, mut third_answer) = Writing::new(|tx: &mut Tx<'_>| {
+            tx.insert(label("refused".into()))?;
+            Err::<i64, _>(Error::Closed)
+        });
+        let (fourth, mut fourth_answer) = insert("fourth".into());
+        writer.commit(vec![first, Box::new(second), Box::new(third), fourth]);
+        assert_eq!(second_answer.try_recv().expect("answered").expect("committed").revision, 1);
+        assert!(matches!(third_answer.try_recv().expect("answered"), Err(Error::Closed)));
+        let fourth = fourth_answer.try_recv().expect("answered").expect("committed");
+        assert_eq!((fourth.revision, *shown.borrow()), (2, 2));
+        assert_eq!(labels(&writer), [1, 2]);
+    }
+
+    /// What is told and what is stored stay one when the disk fills up, whether SQLite ends the statement or everything.
+    #[test]
+    fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
+        let (mut writer, shown) = writer();
+        let pages: i64 = writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a count");
+        writer.connection.pragma_update_and_check(None, "max_page_count", pages + 20, |_| Ok(())).expect("set");
+        let mut stored = 0;
+        for _ in 0..3 {
+            let (jobs, answers): (Vec<_>, Vec<_>) =
+                [10, 200_000, 10].into_iter().map(|length| insert("x".repeat(length))).unzip();
+            writer.commit(jobs);
+            let outcomes: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().expect("answered")).collect();
+            assert!(matches!(outcomes[1], Err(Error::Unavailable { .. })), "{:?}", outcomes[1]);
+            for outcome in outcomes.into_iter().flatten() {
+                stored += 1;
+                assert_eq!(outcome.revision, stored);
+            }
+        }
+        assert_eq!(labels(&writer), (1..=stored).collect::<Vec<_>>());
+        assert_eq!(*shown.borrow(), stored);
+        // With room again everything goes on.
+        writer.connection.pragma_update_and_check(None, "max_page_count", pages + 1000, |_| Ok(())).expect("set");
+        let (job, mut answer) = insert("x".repeat(200_000));
+        writer.commit(vec![job]);
+        assert_eq!(answer.try_recv().expect("answered").expect("committed").revision, stored + 1);
+    }
+}

@@ -13,7 +13,7 @@ use crate::job::{ReadJob, Reading, WriteJob, Writing};
 use crate::layout::{Dialect, Layout};
 use crate::postgres::{self, Postgres};
 use crate::read::Read;
-use crate::retention::{self, Retention, STEP, Trimmed};
+use crate::retention::{self, Ended, Retention, STEP, Trimmed};
 use crate::sqlite::{self, Sqlite};
 use crate::write::{Committed, Tx};
 
@@ -161,12 +161,15 @@ impl Store {
         let mut trimmed = Trimmed::default();
         let tables: Vec<&'static str> = self.0.layout.tables.keys().copied().collect();
         for table in tables {
-            let age_ms = retention.aged.get(table).copied();
+            let ended = Ended::new(table, retention, now_ms);
             loop {
-                let keep = retention.clone();
-                let removed = self.write(move |tx| retention::trim_rows(tx, table, &keep, age_ms, now_ms)).await?.value;
-                trimmed.rows += removed;
-                if removed < STEP.unsigned_abs() {
+                let ids = self.read(move |read| ended.find(read)).await?;
+                if ids.is_empty() {
+                    break;
+                }
+                let last = ids.len() < STEP as usize;
+                trimmed.rows += self.write(move |tx| ended.delete(tx, &ids)).await?.value;
+                if last {
                     break;
                 }
             }

@@ -251,7 +251,8 @@ fn a_deadlock_is_run_again() {
         let (one, other) = tokio::join!(writer([1, 2]), writer([2, 1]));
         one.expect("written");
         other.expect("written");
-        assert_eq!(runs.load(Ordering::Relaxed), 3);
+        // Once each, and once more at least for the one that was sacrificed.
+        assert!(runs.load(Ordering::Relaxed) >= 3);
         let rows = store.read(|read: &mut Read| read.list::<Thing>(&ALL, &Query::new())).await.expect("read");
         assert_eq!(rows.iter().map(|row| row.data.size).collect::<Vec<_>>(), [Some(2), Some(2)]);
     });
