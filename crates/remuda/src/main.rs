@@ -1,7 +1,7 @@
 //! The binary: `remuda server`, `remuda agent`, and the commands of a person. Says what exists and hands over.
 
+mod agent;
 mod logging;
-
 mod server;
 
 use std::process::ExitCode;
@@ -20,8 +20,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the server: API, database, decisions
-    Server(remuda_server::ServerArgs),
+    /// Run the server: API, database, decisions; or ask one how its loops fare
+    Server(server::ServerCommand),
+    /// Run this host's agent, or look after what it put here
+    Agent(agent::AgentCommand),
+    /// The process that answers names for containers; the agent starts it
+    #[command(hide = true)]
+    Datapath(agent::DatapathArgs),
     #[command(flatten)]
     Client(remuda_cli::Command),
 }
@@ -32,7 +37,19 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     match cli.command {
-        Command::Server(args) => report(server::run(args).await),
+        Command::Server(command) => match command.ask {
+            Some(server::Ask::Status) => match remuda_cli::commands::doctor::server_status(&cli.globals.merged()).await
+            {
+                Ok(code) => ExitCode::from(code),
+                Err(failure) => {
+                    failure.print(false);
+                    ExitCode::from(failure.exit)
+                }
+            },
+            None => report(server::run(command.args).await),
+        },
+        Command::Agent(command) => report(agent::run(cli.globals, command).await),
+        Command::Datapath(args) => report(agent::datapath(args).await),
         Command::Client(command) => ExitCode::from(remuda_cli::run(cli.globals, command, Cli::command()).await),
     }
 }

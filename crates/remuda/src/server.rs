@@ -7,16 +7,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use remuda_orchestrator::{Options as Loops, Orchestrator};
 use remuda_runtime::Seams;
 use remuda_server::{ServerArgs, ServerOptions};
 use remuda_store::{Database, Options, Seal, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::logging;
+use crate::{agent, logging};
 
 /// What has not ended by then is left behind: an operator who stops a server waits for it.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Run the server: API, database, decisions.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Every flag is also a REMUDA_* variable and a key of the file named by --config.\n\nExamples:\n  remuda server --dev\n  remuda server --database postgres://remuda@db/remuda\n  remuda server status"
+)]
+pub struct ServerCommand {
+    #[command(flatten)]
+    pub args: ServerArgs,
+    #[command(subcommand)]
+    pub ask: Option<Ask>,
+}
+
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub enum Ask {
+    /// Each loop of a running server: last pass, last error, next try
+    Status,
+}
 
 /// Runs a server until it is told to stop.
 pub async fn run(args: ServerArgs) -> Result<()> {
@@ -30,8 +48,8 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     let store = Store::open(Options::new(database(&options)?), remuda_model::registry(), seams.clone());
     let store = store.await.context("cannot open the database")?;
     let seal = Seal::load(&options.key_file, &seams.random).context("cannot read the key that seals secrets")?;
-    let _orchestrator = Orchestrator::start(store.clone(), seams.clone(), Loops::default());
     let dev = options.dev;
+    let data_dir = options.data_dir.clone();
     let running = remuda_server::start(options, store.clone(), seams.clone(), seal).await?;
 
     let url = format!("http://{}", running.address);
@@ -44,6 +62,9 @@ pub async fn run(args: ServerArgs) -> Result<()> {
         ))?;
     }
     let access = if dev { " (access control is off: loopback only)" } else { "" };
+    if dev {
+        seams.tasks.spawn_until_stopped("local host", agent::local_host(seams.clone(), url.clone(), data_dir));
+    }
     announce(&format!("ready: {url}{access}\n"))?;
 
     tokio::select! {
