@@ -224,3 +224,63 @@ pub fn touched(world: &World, record: &crate::record::Record) -> Vec<Key> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+    use crate::testing::world;
+
+    #[test]
+    fn the_log_brings_any_older_directory_up_to_date() {
+        let mut w = world().host("a").service("web", 2).settle();
+        w.world.revision = 10;
+        let mut log = Log::new(&w.world);
+        let mut have = Directory::default();
+        have.apply(log.since(None)).expect("a snapshot");
+        assert_eq!((have.containers.len(), have.services.len(), have.hosts.len()), (2, 1, 1));
+        let first = have.clone();
+        for (revision, state) in [(11, "stopping"), (12, "stopped"), (13, "removed")] {
+            let mut row = w.world.containers.values().next().expect("one").as_ref().clone();
+            row.meta.enter(state);
+            row.meta.removed = (state == "removed").then_some(w.now);
+            let record = Record::from(row);
+            w.world.put(&record);
+            w.world.revision = revision;
+            let keys = touched(&w.world, &record);
+            assert!(log.refresh(&w.world, keys.clone(), revision));
+            assert!(!log.refresh(&w.world, keys, revision), "the same again is no change");
+            have.apply(log.since(Some(have.revision))).expect("fits");
+            assert_eq!(have, log.current);
+        }
+        let mut late = first;
+        late.apply(log.since(Some(10))).expect("fits");
+        assert_eq!(late, log.current);
+        assert_eq!(late.containers.len(), 1);
+        assert_eq!(log.since(Some(9)).base, None, "older than the log: a snapshot");
+        assert_eq!(directory(&w.world), log.current);
+    }
+
+    #[test]
+    fn addresses_are_those_others_can_use() {
+        let cases = [
+            ("managed", None, Some("10.42.0.9")),
+            ("bridge", None, Some("172.17.0.2")),
+            ("host", None, None),
+            ("host", Some("true"), Some("192.168.0.2")),
+            ("none", None, None),
+        ];
+        for (mode, label, expected) in cases {
+            let w = world().host("a").running("web", "a").change_container("web", |row| {
+                row.network_mode = Some(mode.into());
+                row.primary_ip_address = Some("10.42.0.9".into());
+                row.docker_ip = Some("172.17.0.2".into());
+                row.labels =
+                    label.map(|label: &str| [("io.rancher.container.dns".to_owned(), label.to_owned())].into());
+            });
+            let directory = directory(&w.world);
+            let address = directory.containers.values().next().and_then(|row| row.address.clone());
+            assert_eq!(address.as_deref(), expected, "{mode} {label:?}");
+        }
+    }
+}

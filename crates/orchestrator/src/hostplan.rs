@@ -471,3 +471,154 @@ impl Log {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::InstanceLink;
+    use remuda_schema::Id;
+
+    use super::*;
+    use crate::testing::{Language, PROJECT, world};
+
+    fn plan_of(w: &Language, name: &str) -> ContainerPlan {
+        let row = w.named(name).expect("such a container");
+        match part(&w.world, w.host_id("a"), row) {
+            Part::Keep(plan) => *plan,
+            other => panic!("not kept: {other:?}"),
+        }
+    }
+
+    fn with_address(w: Language, name: &str) -> Language {
+        w.change_container(name, |row| row.primary_ip_address = Some("10.42.0.9".into()))
+    }
+
+    #[test]
+    fn managed_containers_get_address_names_and_labels() {
+        let w = with_address(world().host("a").running_with_port("web", "a", "8080:80"), "web");
+        let plan = plan_of(&w, "web");
+        let spec = &plan.spec;
+        assert_eq!(spec.network, NetworkMode::Managed { address: "10.42.0.9".into(), mac: String::new() });
+        assert_eq!(
+            (spec.dns.as_slice(), spec.dns_search.as_slice(), spec.resolver),
+            ([RESOLVER.to_owned()].as_slice(), [DOMAIN.to_owned()].as_slice(), true)
+        );
+        assert_eq!(spec.docker_name, "r-web");
+        assert_eq!(spec.labels["io.rancher.container.ip"], "10.42.0.9/16");
+        assert_eq!(spec.labels["io.rancher.container.uuid"], plan.uuid);
+        assert_eq!((spec.ports[0].public, spec.ports[0].private), (Some(8080), 80));
+        assert_eq!((plan.desired, plan.supervise), (Desired::Running, false));
+    }
+
+    #[test]
+    fn each_mode_keeps_what_it_can_do() {
+        let cases = [
+            // mode, dns label, ports, resolver, host name
+            ("managed", None, true, true, true),
+            ("managed", Some("false"), true, false, true),
+            ("bridge", None, true, false, true),
+            ("bridge", Some("true"), true, true, true),
+            ("host", None, false, false, false),
+            ("none", None, false, false, true),
+        ];
+        for (mode, label, has_ports, resolver, has_host_name) in cases {
+            let w = with_address(world().host("a").running_with_port("web", "a", "8080:80"), "web");
+            let w = w.change_container("web", |row| {
+                row.network_mode = Some(mode.into());
+                row.hostname = Some("me".into());
+                row.labels = label.map(|label| [("io.rancher.container.dns".to_owned(), label.to_owned())].into());
+            });
+            let spec = plan_of(&w, "web").spec;
+            let told = (!spec.ports.is_empty(), spec.resolver, spec.hostname.is_some());
+            assert_eq!(told, (has_ports, resolver, has_host_name), "{mode} {label:?}");
+        }
+    }
+
+    #[test]
+    fn links_become_variables_that_never_replace_the_users() {
+        let mut w = with_address(world().host("a").running_with_port("db", "a", "3306:3306"), "db").running("web", "a");
+        let (db, web) = (w.container_id("db"), w.container_id("web"));
+        w = w.change_container("db", |row| row.environment = Some([("PASS".to_owned(), "x".to_owned())].into()));
+        w = with_address(w, "web").change_container("web", |row| {
+            row.environment = Some([("MY_DB_NAME".to_owned(), "mine".to_owned())].into());
+        });
+        let link = InstanceLink {
+            instance_id: Some(Id::new(web)),
+            link_name: Some("my-db".into()),
+            target_instance_id: Some(Id::new(db)),
+        };
+        let mut link = Row::new(Some(PROJECT), ACTIVE, link);
+        link.meta.id = 900;
+        w.world.put(&link.into());
+        let environment = plan_of(&w, "web").spec.environment;
+        let told: Vec<String> = environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(
+            told,
+            [
+                "MY_DB_ENV_PASS=x",
+                "MY_DB_NAME=mine",
+                "MY_DB_PORT=tcp://my-db:3306",
+                "MY_DB_PORT_3306_TCP=tcp://my-db:3306",
+                "MY_DB_PORT_3306_TCP_ADDR=my-db",
+                "MY_DB_PORT_3306_TCP_PORT=3306",
+                "MY_DB_PORT_3306_TCP_PROTO=tcp",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wanted_follows_the_state() {
+        let cases = [
+            ("starting", "running", 1, Some(Desired::Running)),
+            ("stopping", "stopped", 1, Some(Desired::Stopped)),
+            ("stopped", "running", 1, Some(Desired::Running)),
+            ("stopped", "stopped", 0, Some(Desired::Nothing)),
+            ("removed", "removed", 1, Some(Desired::Stopped)),
+            ("error", "running", 1, Some(Desired::Stopped)),
+            ("creating", "running", 1, None),
+            ("purging", "removed", 1, None),
+        ];
+        for (state, desired, serial, expected) in cases {
+            let w = world().host("a").running("web", "a").change_container("web", |row| {
+                row.meta.enter(state);
+                row.desired = desired.into();
+                row.start_serial = serial;
+            });
+            let row = w.named("web").expect("there");
+            let told = match part(&w.world, w.host_id("a"), row) {
+                Part::Keep(plan) => Some(plan.desired),
+                Part::Remove(_) | Part::Nothing => None,
+            };
+            assert_eq!(told, expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_told_what_changed_and_what_is_forgotten() {
+        let mut w = world().host("a").running("web", "a").running("db", "a");
+        let a = w.host_id("a");
+        let mut log = Log::starting_at(5);
+        w.world.revision = 5;
+        assert_eq!(log.since(&w.world, a, None).map(|update| update.containers.len()), Some(2));
+        assert_eq!(log.since(&w.world, a, Some(5)), None);
+        let mut change = |w: &mut Language, state: &str, revision: i64| {
+            let mut row = w.named("web").expect("there").clone();
+            row.meta.enter(state);
+            let record = crate::record::Record::from(row);
+            log.touch(&w.world, &record, revision);
+            w.world.put(&record);
+            w.world.revision = revision;
+            log.clone()
+        };
+        let log = change(&mut w, "stopped", 6);
+        let update = log.since(&w.world, a, Some(5)).expect("a change");
+        assert_eq!((update.base, update.revision, update.containers.len()), (Some(5), 6, 1));
+        let uuid = update.containers[0].uuid.clone();
+        let log = change(&mut w, "purging", 7);
+        assert_eq!(log.since(&w.world, a, Some(6)).map(|update| update.removals.len()), Some(1));
+        assert_eq!(Log::outstanding(&w.world, a).map(|update| update.removals.len()), Some(1));
+        let log = change(&mut w, "purged", 8);
+        assert_eq!(log.since(&w.world, a, Some(7)).map(|update| update.forgotten), Some(vec![uuid]));
+        assert_eq!(log.since(&w.world, a, Some(8)), None);
+        assert!(log.since(&w.world, a, Some(3)).is_some_and(|update| update.base.is_none()), "too old a base");
+    }
+}

@@ -4,9 +4,11 @@
 //! Liveness is kept in memory; rows change only when a verdict does: silent too long (`reconnecting`, then
 //! `disconnected`), or back (`active`).
 
+pub mod liveness;
+pub mod updates;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use remuda_model::states::*;
 use remuda_model::{Agent, Host, PhysicalHost, StoragePool};
@@ -16,18 +18,11 @@ use remuda_wire::directory::DirectoryUpdate;
 use remuda_wire::observe::{HostFacts, StateReport};
 use remuda_wire::plan::PlanUpdate;
 use remuda_wire::session::{Consumer, Hello, Position};
-use tokio::time::Instant;
 
-use crate::hostplan;
 use crate::observe::{self, Observer};
-use crate::worlds::{ProjectLoop, Shared};
+use crate::worlds::Shared;
 
-/// Directory changes are gathered that long.
-const DIRECTORY_BATCH: Duration = Duration::from_millis(100);
-/// Unconfirmed removals are asked for again that often.
-const REPEAT: Duration = Duration::from_secs(30);
-/// The liveness loop looks that often.
-const LOOK: Duration = Duration::from_secs(1);
+pub use updates::HostUpdates;
 
 /// One connection of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -397,177 +392,5 @@ pub fn host_progress(
     } else {
         state.world.progress_at.remove(&id);
         samples.remove(&id);
-    }
-}
-
-/// Turns silence into states, and forgets samples of containers that are done.
-pub async fn watch_liveness(shared: Arc<Shared>, live: Arc<Live>) {
-    let started = shared.now();
-    loop {
-        shared.seams.clock.sleep(LOOK).await;
-        let now = shared.now();
-        let settings = shared.settings();
-        let mut silent: Vec<(i64, &'static str)> = Vec::new();
-        for project in shared.projects() {
-            let mut state = project.state();
-            for (id, agent) in &state.world.agents {
-                let heard = lock(&live.sessions).get(id).map_or(started, |connection| connection.heard);
-                let silence = now.ms_since(heard);
-                let verdict = match agent.meta.state.as_str() {
-                    ACTIVE if silence >= settings.reconnecting_after_ms() => RECONNECTING,
-                    RECONNECTING if silence >= settings.disconnected_after_ms() => DISCONNECTED,
-                    _ => continue,
-                };
-                silent.push((*id, verdict));
-            }
-            let done = |id: &i64, world: &crate::world::World| {
-                world.containers.get(id).is_none_or(|row| matches!(row.meta.state.as_str(), RUNNING | STOPPED | ERROR))
-            };
-            let ended: Vec<i64> = state.world.progress_at.keys().filter(|id| done(id, &state.world)).copied().collect();
-            for id in ended {
-                state.world.progress_at.remove(&id);
-                lock(&live.samples).remove(&id);
-            }
-        }
-        if silent.is_empty() {
-            continue;
-        }
-        let written = shared
-            .store
-            .write(move |tx| -> Result<(), Error> {
-                for (id, verdict) in &silent {
-                    let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(*id))? else { continue };
-                    let from = if *verdict == RECONNECTING { ACTIVE } else { RECONNECTING };
-                    if agent.meta.state == from {
-                        agent.meta.enter(verdict);
-                        tx.update(&mut agent)?;
-                    }
-                }
-                Ok(())
-            })
-            .await;
-        if let Err(error) = written {
-            tracing::warn!(%error, "the state of silent agents could not be recorded; trying again");
-        }
-    }
-}
-
-/// A host that was silent is heard again on the same connection: it is active.
-pub async fn host_back(shared: &Shared, session: &HostSession) -> Result<(), ReportRefused> {
-    let (agent, generation) = (session.agent_id, session.generation);
-    shared
-        .store
-        .write(move |tx| -> Result<(), ReportRefused> {
-            check_generation(tx, agent, generation)?;
-            if let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(agent))?
-                && matches!(agent.meta.state.as_str(), RECONNECTING | DISCONNECTED)
-            {
-                agent.meta.enter(ACTIVE);
-                tx.update(&mut agent)?;
-            }
-            Ok(())
-        })
-        .await?;
-    Ok(())
-}
-
-/// The stream of what to send to one connection.
-pub struct HostUpdates {
-    shared: Arc<Shared>,
-    session: HostSession,
-    project: Option<Arc<ProjectLoop>>,
-    /// What [`ProjectLoop::told`] said when this connection last looked.
-    told: i64,
-    plan_sent: Option<i64>,
-    directory_sent: Option<i64>,
-    directory_due: Option<Instant>,
-    repeat_at: Instant,
-}
-
-impl HostUpdates {
-    pub(crate) fn new(shared: Arc<Shared>, session: HostSession, have: Option<Position>) -> HostUpdates {
-        let identity = shared.store.identity();
-        // The directory of the same store, epoch and past is worth a delta; the plan is small and always sent whole.
-        let same = |have: &Position| {
-            have.store == identity.store_id
-                && have.epoch == identity.epoch
-                && have.revision <= session.position.revision
-        };
-        let directory_sent = have.filter(same).map(|have| have.revision);
-        let repeat_at = shared.seams.clock.instant() + REPEAT;
-        HostUpdates {
-            shared,
-            session,
-            project: None,
-            told: 0,
-            plan_sent: None,
-            directory_sent,
-            directory_due: None,
-            repeat_at,
-        }
-    }
-
-    /// The next update; `None` when the host or its project is gone. Cancelling loses nothing.
-    pub async fn next(&mut self) -> Option<HostUpdate> {
-        self.wait_for_world().await?;
-        let project = Arc::clone(self.project.as_ref()?);
-        loop {
-            let now = self.shared.seams.clock.instant();
-            self.told = project.told.at();
-            self.is_wanted(&project).then_some(())?;
-            if let Some(update) = self.due(&project, now) {
-                return Some(update);
-            }
-            let wake_at = self.directory_due.map_or(self.repeat_at, |due| due.min(self.repeat_at));
-            tokio::select! {
-                biased;
-                () = project.told.reached(self.told + 1) => {}
-                () = self.shared.seams.clock.sleep(wake_at.saturating_duration_since(now)) => {}
-            }
-        }
-    }
-
-    fn is_wanted(&self, project: &ProjectLoop) -> bool {
-        let state = project.state();
-        let host = state.world.hosts.get(&self.session.host_id);
-        host.is_some_and(|host| host.meta.removed.is_none()) && self.shared.project(project.id).is_some()
-    }
-
-    /// The rows of this very connection must be in the World first.
-    async fn wait_for_world(&mut self) -> Option<()> {
-        if self.project.is_some() {
-            return Some(());
-        }
-        self.shared.revision.reached(self.session.position.revision).await;
-        self.project = Some(self.shared.project(self.session.project_id)?);
-        Some(())
-    }
-
-    fn due(&mut self, project: &ProjectLoop, now: Instant) -> Option<HostUpdate> {
-        let state = project.state();
-        let plan = state.plans.since(&state.world, self.session.host_id, self.plan_sent);
-        let mut update = HostUpdate { plan, directory: None };
-        if update.plan.is_none() && now >= self.repeat_at {
-            update.plan = hostplan::Log::outstanding(&state.world, self.session.host_id).map(|repeat| PlanUpdate {
-                base: self.plan_sent,
-                revision: self.plan_sent.unwrap_or(repeat.revision),
-                ..repeat
-            });
-            self.repeat_at = now + REPEAT;
-        }
-        if let Some(plan) = &update.plan {
-            self.plan_sent = Some(plan.revision);
-        }
-        let behind = self.directory_sent.is_none_or(|sent| sent < state.directory.current.revision);
-        let first = self.directory_due.is_none() && update.plan.as_ref().is_some_and(|plan| plan.base.is_none());
-        if behind && (first || self.directory_due.is_some_and(|due| now >= due)) {
-            let directory = state.directory.since(self.directory_sent);
-            self.directory_sent = Some(directory.revision);
-            self.directory_due = None;
-            update.directory = Some(directory);
-        } else if behind && self.directory_due.is_none() {
-            self.directory_due = Some(now + DIRECTORY_BATCH);
-        }
-        (update != HostUpdate::default()).then_some(update)
     }
 }

@@ -9,6 +9,7 @@ use remuda_store::{Error, Retention, Store};
 use remuda_wire::observe::{HostFacts, StateReport};
 use remuda_wire::session::{Consumer, Hello, Position};
 
+use crate::hosts::liveness::{host_back, watch_liveness};
 use crate::hosts::{self, ConnectRefused, HostSession, HostUpdates, Live, ReportRefused, Sample};
 use crate::settings::Settings;
 use crate::worlds::{LoopStatus, Shared};
@@ -54,7 +55,7 @@ impl Orchestrator {
         let live = Arc::new(Live::default());
         seams.tasks.spawn_until_stopped("feed", Arc::clone(&shared).follow());
         seams.tasks.spawn_until_stopped("rows", Arc::clone(&shared).run_rows());
-        seams.tasks.spawn_until_stopped("liveness", hosts::watch_liveness(Arc::clone(&shared), Arc::clone(&live)));
+        seams.tasks.spawn_until_stopped("liveness", watch_liveness(Arc::clone(&shared), Arc::clone(&live)));
         seams.tasks.spawn_until_stopped("trim", trim(Arc::clone(&shared), options));
         Orchestrator { shared, live }
     }
@@ -110,7 +111,7 @@ impl Orchestrator {
             let agent = state.world.agents.get(&session.agent_id);
             agent.is_some_and(|agent| matches!(agent.meta.state.as_str(), "reconnecting" | "disconnected"))
         });
-        if silent { hosts::host_back(&self.shared, session).await } else { Ok(()) }
+        if silent { host_back(&self.shared, session).await } else { Ok(()) }
     }
 
     /// The connection ended; `announced`: on purpose.

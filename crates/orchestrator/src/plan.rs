@@ -2,6 +2,7 @@
 //! loop ([`crate::worlds`]) applies all steps of a plan in one store transaction, or none of them.
 
 pub mod container;
+pub mod health;
 pub mod host;
 pub mod lifecycle;
 pub mod project;

@@ -332,3 +332,99 @@ fn put_state(mut record: Record, state: &str, plan: &mut Plan) {
     record.meta_mut().enter(state);
     plan.write(record);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Subject;
+    use crate::testing::{Language, world};
+
+    /// State and message the plan writes into the row, if it writes it.
+    fn next(w: &Language, name: &str) -> Option<(String, Option<String>)> {
+        let row = w.named(name).or_else(|| w.world.containers.values().next_back().map(AsRef::as_ref)).expect("there");
+        let plan = w.plan(Subject::Container(row.meta.id));
+        plan.steps.iter().find_map(|step| match step {
+            Step::Write(Record::Container(row)) => Some((row.meta.state.clone(), row.meta.progress.message.clone())),
+            _ => None,
+        })
+    }
+
+    fn at(w: &Language, ms: i64) -> Option<Time> {
+        Some(w.now.plus_ms(ms))
+    }
+
+    #[test]
+    fn every_wait_ends() {
+        let waiting = |state: &'static str, desired: &'static str| {
+            let w = world().host("a").running("x", "a");
+            let deadline = at(&w, 1000);
+            w.change_container("x", |row| {
+                row.meta.enter(state);
+                row.meta.progress.deadline = deadline;
+                row.desired = desired.into();
+                row.external_id = Some("d".into());
+            })
+        };
+        let late = 700_000;
+        // A start that nobody reports.
+        assert_eq!(next(&waiting("starting", "running"), "x"), None);
+        let (state, message) = next(&waiting("starting", "running").after_ms(late), "x").expect("an end");
+        assert_eq!(
+            (state.as_str(), message.as_deref()),
+            ("stopped", Some("Host a has not reported a start within 600 s"))
+        );
+        let first = waiting("starting", "running").change_container("x", |row| row.first_running = None);
+        assert_eq!(next(&first.after_ms(late), "x").expect("an end").0, "error");
+        // A stop that nobody confirms.
+        assert_eq!(next(&waiting("stopping", "stopped"), "x"), None);
+        let (state, message) = next(&waiting("stopping", "stopped").after_ms(late), "x").expect("an end");
+        assert_eq!(state, "running");
+        assert!(message.is_some_and(|message| message.starts_with("Failed to stop container")));
+        // A host that cannot be told anything.
+        let deaf = waiting("stopping", "stopped").agent_state("a", "reconnecting");
+        assert_eq!(next(&deaf, "x").expect("at once").0, "stopped");
+        let deaf = waiting("starting", "running").agent_state("a", "reconnecting").after_ms(late);
+        let (state, message) = next(&deaf, "x").expect("says why");
+        assert_eq!(
+            (state.as_str(), message.as_deref()),
+            ("starting", Some("Waiting for host a, whose agent is not connected"))
+        );
+        let gone = waiting("starting", "running").host_state("a", "removed");
+        assert_eq!(next(&gone, "x").expect("an end").0, "stopped");
+    }
+
+    #[test]
+    fn processes_of_the_server_pass_on() {
+        let cases = [
+            ("restarting", "running", "stopping"),
+            ("stopping", "running", "starting"),
+            ("updating-running", "running", "running"),
+            ("updating-stopped", "stopped", "stopped"),
+            ("erroring", "running", "error"),
+            ("stopped", "removed", "removing"),
+            ("removing", "removed", "removed"),
+            ("restoring", "removed", "stopped"),
+        ];
+        for (state, desired, expected) in cases {
+            let w = world().host("a").running("x", "a").change_container("x", |row| {
+                row.meta.enter(state);
+                row.desired = desired.into();
+                row.network_mode = Some("bridge".into());
+            });
+            assert_eq!(next(&w, "x").map(|(state, _)| state).as_deref(), Some(expected), "{state}");
+        }
+    }
+
+    #[test]
+    fn a_purge_waits_for_the_host_and_not_for_a_lost_one() {
+        let purging = |confirmed: bool| {
+            world().host("a").running("x", "a").change_container("x", |row| {
+                row.meta.enter("purging");
+                row.purge_confirmed = confirmed;
+            })
+        };
+        assert_eq!(next(&purging(false), "x").expect("says why").0, "purging");
+        assert_eq!(next(&purging(true), "x").expect("an end").0, "purged");
+        assert_eq!(next(&purging(false).host_state("a", "removed"), "x").expect("an end").0, "purged");
+    }
+}

@@ -7,7 +7,7 @@ use remuda_model::states::*;
 use remuda_model::{Host, IpAddress, Label};
 use remuda_schema::Row;
 
-use super::service::endpoints;
+use super::health::endpoints;
 use super::{Moment, Plan, Step, ended, purged, removed};
 use crate::transitions;
 use crate::world::World;

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use remuda_model::states::*;
-use remuda_model::{Container, LaunchConfig, PublicEndpoint, Service, ServiceConsumeMap, Stack};
+use remuda_model::{Container, LaunchConfig, Service, ServiceConsumeMap, Stack};
 use remuda_schema::{Id, Resource, Row, Time};
 use remuda_store::Holder;
 
-use super::stack::STARTED_ONCE;
+use super::health::{endpoints, health};
 use super::{Audit, Moment, NewContainer, Plan, Step, ended, removed};
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, is_start_once};
 use crate::world::World;
@@ -62,14 +62,14 @@ pub fn begin_remove(row: &mut Row<Service>, moment: Moment<'_>) {
 }
 
 /// Containers of the service, by what is to become of them.
-struct Members<'a> {
+pub(super) struct Members<'a> {
     /// Not on their way out, by number.
-    live: Vec<&'a Arc<Row<Container>>>,
+    pub(super) live: Vec<&'a Arc<Row<Container>>>,
     /// On their way out, not removed yet: they still have their number.
     leaving: Vec<&'a Arc<Row<Container>>>,
 }
 
-fn members<'a>(world: &'a World, service: i64) -> Members<'a> {
+pub(super) fn members<'a>(world: &'a World, service: i64) -> Members<'a> {
     let (mut live, mut leaving) = (Vec::new(), Vec::new());
     for row in world.containers_of(service) {
         match row.meta.state.as_str() {
@@ -93,7 +93,7 @@ fn has_image(row: &Service) -> bool {
 }
 
 /// Ran once and is done, or is not meant to run again by itself.
-fn ran_once(row: &Row<Container>) -> bool {
+pub(super) fn ran_once(row: &Row<Container>) -> bool {
     is_start_once(row)
         && row.first_running.is_some()
         && matches!(row.meta.state.as_str(), STOPPED | STOPPING | UPDATING_STOPPED)
@@ -444,59 +444,10 @@ fn remove(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Mo
     removed(&mut next.meta, moment);
 }
 
-/// `services.md` §12.
-pub fn health(world: &World, row: &Row<Service>) -> &'static str {
-    let expected = wanted(row);
-    let (mut n_good, mut n_initializing, mut n_once) = (0, 0, 0);
-    for container in members(world, row.meta.id).live {
-        let runs = matches!(container.meta.state.as_str(), RUNNING | UPDATING_RUNNING);
-        match container.health_state.as_deref() {
-            _ if ran_once(container) => n_once += 1,
-            None | Some(HEALTHY | "updating-healthy") if runs => n_good += 1,
-            Some(INITIALIZING | "reinitializing") if runs => n_initializing += 1,
-            _ => {}
-        }
-    }
-    if n_once > 0 && n_once >= expected {
-        STARTED_ONCE
-    } else if n_good + n_once >= expected {
-        HEALTHY
-    } else if n_initializing > 0 {
-        INITIALIZING
-    } else if n_good > 0 {
-        DEGRADED
-    } else {
-        UNHEALTHY
-    }
-}
-
-/// Published ports of running containers, without repetition (`services.md` §13).
-pub fn endpoints<'a>(world: &World, containers: impl Iterator<Item = &'a Row<Container>>) -> Vec<PublicEndpoint> {
-    let mut endpoints: BTreeMap<(String, i64), PublicEndpoint> = BTreeMap::new();
-    for container in containers {
-        let Some(host) = container.host_id.and_then(|id| world.hosts.get(&id.number())) else { continue };
-        for port in world.ports_of(container.meta.id).filter(|port| port.meta.state == ACTIVE) {
-            let Some(public) = port.public_port else { continue };
-            let bound = port.bind_address.clone().filter(|address| !matches!(address.as_str(), "" | "0.0.0.0" | "::"));
-            let Some(address) = bound.or_else(|| host.agent_ip.clone()) else { continue };
-            endpoints.insert(
-                (address.clone(), public),
-                PublicEndpoint {
-                    host_id: Some(host.id()),
-                    instance_id: Some(container.id().cast()),
-                    ip_address: Some(address),
-                    port: Some(public),
-                    service_id: container.service_id,
-                },
-            );
-        }
-    }
-    endpoints.into_values().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::health::STARTED_ONCE;
     use crate::testing::world;
 
     #[test]

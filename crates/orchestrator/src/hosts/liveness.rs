@@ -1,0 +1,86 @@
+//! What silence means: an agent that is not heard of is `reconnecting`, then `disconnected`; heard again it is active.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use remuda_model::Agent;
+use remuda_model::states::*;
+use remuda_schema::Id;
+use remuda_store::{Error, Scope};
+
+use super::{HostSession, Live, ReportRefused, check_generation, lock};
+use crate::worlds::Shared;
+
+/// The loop looks that often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Turns silence into states, and forgets samples of containers that are done.
+pub async fn watch_liveness(shared: Arc<Shared>, live: Arc<Live>) {
+    let started = shared.now();
+    loop {
+        shared.seams.clock.sleep(LOOK).await;
+        let now = shared.now();
+        let settings = shared.settings();
+        let mut silent: Vec<(i64, &'static str)> = Vec::new();
+        for project in shared.projects() {
+            let mut state = project.state();
+            for (id, agent) in &state.world.agents {
+                let heard = lock(&live.sessions).get(id).map_or(started, |connection| connection.heard);
+                let silence = now.ms_since(heard);
+                let verdict = match agent.meta.state.as_str() {
+                    ACTIVE if silence >= settings.reconnecting_after_ms() => RECONNECTING,
+                    RECONNECTING if silence >= settings.disconnected_after_ms() => DISCONNECTED,
+                    _ => continue,
+                };
+                silent.push((*id, verdict));
+            }
+            let done = |id: &i64, world: &crate::world::World| {
+                world.containers.get(id).is_none_or(|row| matches!(row.meta.state.as_str(), RUNNING | STOPPED | ERROR))
+            };
+            let ended: Vec<i64> = state.world.progress_at.keys().filter(|id| done(id, &state.world)).copied().collect();
+            for id in ended {
+                state.world.progress_at.remove(&id);
+                lock(&live.samples).remove(&id);
+            }
+        }
+        if silent.is_empty() {
+            continue;
+        }
+        let written = shared
+            .store
+            .write(move |tx| -> Result<(), Error> {
+                for (id, verdict) in &silent {
+                    let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(*id))? else { continue };
+                    let from = if *verdict == RECONNECTING { ACTIVE } else { RECONNECTING };
+                    if agent.meta.state == from {
+                        agent.meta.enter(verdict);
+                        tx.update(&mut agent)?;
+                    }
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "the state of silent agents could not be recorded; trying again");
+        }
+    }
+}
+
+/// A host that was silent is heard again on the same connection: it is active.
+pub async fn host_back(shared: &Shared, session: &HostSession) -> Result<(), ReportRefused> {
+    let (agent, generation) = (session.agent_id, session.generation);
+    shared
+        .store
+        .write(move |tx| -> Result<(), ReportRefused> {
+            check_generation(tx, agent, generation)?;
+            if let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(agent))?
+                && matches!(agent.meta.state.as_str(), RECONNECTING | DISCONNECTED)
+            {
+                agent.meta.enter(ACTIVE);
+                tx.update(&mut agent)?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
