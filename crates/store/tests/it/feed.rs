@@ -217,6 +217,33 @@ fn servers_hear_of_each_others_commits() {
     });
 }
 
+/// Two servers that write at once make one history, and both see all of it in order.
+#[test]
+fn servers_that_write_at_once_make_one_history() {
+    run(async {
+        let bed = Bed::postgres("history");
+        let servers = [bed.open().await, bed.open().await];
+        let writers: Vec<_> = (0..6)
+            .map(|writer| {
+                let store = servers[writer % 2].clone();
+                bed.seams.tasks.spawn("writer", async move {
+                    for _ in 0..20 {
+                        insert(&store, vec![thing(writer as i64, "x"), thing(writer as i64, "y")]).await;
+                    }
+                })
+            })
+            .collect();
+        let (one, other) = tokio::join!(follow(&servers[0], 120), follow(&servers[1], 120));
+        for writer in writers {
+            writer.await.expect("the writer ends well");
+        }
+        assert_eq!(one, other);
+        let mut revisions: Vec<i64> = one.iter().map(|change| change.revision).collect();
+        revisions.dedup();
+        assert_eq!((revisions, one.len()), ((1..=120).collect(), 240));
+    });
+}
+
 /// Two writers that lock two rows in opposite order: one of them runs again, and both succeed.
 #[test]
 fn a_deadlock_is_run_again() {

@@ -4,4 +4,5 @@ mod exclusive;
 mod feed;
 mod lifetime;
 mod rows;
+mod same;
 mod sample;
