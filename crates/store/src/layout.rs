@@ -85,7 +85,11 @@ impl Layout {
             let table = tables.entry(name).or_insert_with(|| Table::new(name, dialect));
             let mut classes = BTreeMap::new();
             for field in &def.fields {
-                let class = Class::of(&field.ty);
+                let class = match &field.ty {
+                    // What has no rows is known by a key, not by a number: identities.
+                    Type::Reference(to) if registry.get(to).is_none_or(|to| to.table().is_none()) => Class::Text,
+                    ty => Class::of(ty),
+                };
                 classes.insert(field.name, class);
                 let reference = field.filter && matches!(field.ty, Type::Reference(_));
                 if (reference || LOOKUP_FIELDS.contains(&field.name)) && column(field.name).is_none() {
