@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response};
 use axum::middleware::Next;
 use remuda_orchestrator::commands::CommandError;
-use remuda_schema::row::Object;
+use remuda_schema::row::{Object, RowError};
 use remuda_schema::{ApiError, Code, Role, Time};
 use serde_json::Value;
 
@@ -539,7 +539,13 @@ impl From<CommandError> for Failure {
         match error {
             CommandError::Api(error) => Failure::Api(error),
             CommandError::Store(error) => Failure::Store(error),
-            CommandError::Row(error) => Failure::internal(error.to_string()),
+            CommandError::Row(error) => match &*error {
+                // Not stored yet: what cannot be read is what the client sent.
+                RowError::Read { id: 0, source, .. } => {
+                    ApiError::new(Code::InvalidFormat).because(source.to_string()).into()
+                }
+                error => Failure::internal(error.to_string()),
+            },
         }
     }
 }

@@ -23,16 +23,21 @@ pub fn routes(state: ServerState) -> Router {
         .with_state(state)
 }
 
+/// 500 only when the database is away: a loop that waits for its next try is shown, but no reason to take a server out
+/// of service.
 async fn health(State(state): State<ServerState>) -> Response<Body> {
     let checks = state.checks().await;
-    let is_well = checks.values().all(Result::is_ok);
+    let is_well = checks.get("database").is_some_and(|check| check.error.is_none());
     let body: serde_json::Map<String, Value> = checks
         .into_iter()
-        .map(|(name, outcome)| {
-            let shown = match outcome {
-                Ok(()) => json!({ "healthy": true }),
-                Err(why) => json!({ "healthy": false, "message": why }),
-            };
+        .map(|(name, check)| {
+            let mut shown = json!({ "healthy": check.error.is_none(), "message": check.error });
+            for (name, at) in [("lastPass", check.last_pass), ("nextTry", check.next_try)] {
+                if let (Some(at), Some(shown)) = (at, shown.as_object_mut()) {
+                    shown.insert(name.to_owned(), at.iso().into());
+                    shown.insert(format!("{name}TS"), at.0.into());
+                }
+            }
             (name, shown)
         })
         .collect();
@@ -41,7 +46,24 @@ async fn health(State(state): State<ServerState>) -> Response<Body> {
 }
 
 async fn metrics(State(state): State<ServerState>) -> Response<Body> {
-    let text = state.metrics.text();
+    let mut text = state.metrics.text();
+    // The registry ends its text; what the loops say goes before that end.
+    let end = "# EOF\n";
+    text.truncate(text.strip_suffix(end).map_or(text.len(), str::len));
+    text.push_str("# HELP remuda_loop_healthy Whether the last pass of a loop succeeded.\n");
+    text.push_str("# TYPE remuda_loop_healthy gauge\n");
+    let statuses = state.orchestrator.status();
+    for status in &statuses {
+        let name = status.name.replace(['\\', '"', '\n'], "_");
+        let healthy = i32::from(status.last_error.is_none());
+        text.push_str(&format!("remuda_loop_healthy{{loop=\"{name}\"}} {healthy}\n"));
+    }
+    text.push_str("# HELP remuda_loop_keys Keys that wait for a loop.\n# TYPE remuda_loop_keys gauge\n");
+    for status in &statuses {
+        let name = status.name.replace(['\\', '"', '\n'], "_");
+        text.push_str(&format!("remuda_loop_keys{{loop=\"{name}\"}} {}\n", status.n_keys));
+    }
+    text.push_str(end);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }

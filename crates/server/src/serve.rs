@@ -163,13 +163,18 @@ fn agents(state: ServerState) -> hub::Authenticate {
 }
 
 /// Starts a server: listens, makes what the first start makes, answers.
-pub async fn start(options: ServerOptions, store: Store, seams: Seams, seal: Seal) -> Result<Running, StartError> {
+pub async fn start(
+    options: ServerOptions,
+    store: Store,
+    orchestrator: Orchestrator,
+    seams: Seams,
+    seal: Seal,
+) -> Result<Running, StartError> {
     let listen = options.listen;
     let listening = |cause| StartError::Listen { listen, cause };
     let listener = TcpListener::bind(listen).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;
     let options = ServerOptions { listen: address, ..options };
-    let orchestrator = Orchestrator::start(store.clone(), seams.clone(), remuda_orchestrator::Options::default());
     // The server's tasks end before those of the loops it asks things of.
     let seams = Seams { tasks: seams.tasks.child(), ..seams };
     let state = open(options, store, orchestrator, seams, seal).await?;

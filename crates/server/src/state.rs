@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use remuda_orchestrator::Orchestrator;
 use remuda_runtime::Seams;
-use remuda_schema::ApiError;
+use remuda_schema::{ApiError, Time};
 use remuda_store::Store;
 use tokio::sync::Semaphore;
 
@@ -34,13 +34,12 @@ pub struct ServerState(Arc<Inner>);
 pub struct Inner {
     pub options: ServerOptions,
     pub store: Store,
+    pub orchestrator: Orchestrator,
     pub seams: Seams,
     pub settings: Book,
     pub seal: Seal,
     pub tokens: Tokens,
     pub metrics: Metrics,
-    /// The loops behind the API.
-    pub orchestrator: Orchestrator,
     /// Hosts connected to this server.
     pub sessions: Sessions,
     /// PEM of the public key at `/v1/scripts/api.crt`.
@@ -107,11 +106,30 @@ impl ServerState {
         self.tokens.verify(token, self.seams.clock.now_ms())
     }
 
-    /// Checks of `/healthcheck`: name and what is wrong, if anything.
-    pub async fn checks(&self) -> BTreeMap<String, Result<(), String>> {
+    /// Checks of `/healthcheck`, by name.
+    pub async fn checks(&self) -> BTreeMap<String, Check> {
         let mut checks = BTreeMap::new();
-        let database = self.store.ping().await.map_err(|error| error.to_string());
-        checks.insert("database".to_owned(), database);
+        let error = self.store.ping().await.err().map(|error| error.to_string());
+        checks.insert("database".to_owned(), Check { error, ..Check::default() });
+        for status in self.orchestrator.status() {
+            let check = Check {
+                error: status.last_error,
+                last_pass: status.last_pass_ms.map(Time),
+                next_try: status.next_try_ms.map(Time),
+            };
+            checks.insert(format!("loop {}", status.name), check);
+        }
         checks
     }
+}
+
+/// How one part of the server fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// What is wrong, if anything.
+    pub error: Option<String>,
+    /// When a loop last ran.
+    pub last_pass: Option<Time>,
+    /// When a loop that failed tries again.
+    pub next_try: Option<Time>,
 }

@@ -148,6 +148,14 @@ pub fn stats(read: &Read<'_>, call: &Call, schema: &Schema, row: &AnyRow, link: 
     access(call, "statsAccess", claim, call.urls.socket(&path), STREAM_TOKEN_MS)
 }
 
+/// Progress of a pull, which is heard of and never stored.
+pub fn overlay_sample(call: &Call, row: &mut AnyRow) {
+    if let Some(sample) = call.server.orchestrator.sample(row.meta.id) {
+        row.meta.progress.message = Some(sample.message);
+        row.meta.progress.percent = sample.percent;
+    }
+}
+
 fn access(call: &Call, ty: &str, claim: Claim, url: String, lifetime_ms: i64) -> Result<Document, Failure> {
     let token = call
         .server

@@ -175,6 +175,7 @@ pub fn decorate(call: &Call, schema: &Schema, row: &AnyRow) -> Result<AnyRow, Fa
         "projectMember" => projects::member_decorate(&mut row),
         "register" => register::decorate(call, &mut row)?,
         "credential" if call.principal.role != Role::Service => drop(row.data.remove("secretValue")),
+        "container" | "instance" => host_access::overlay_sample(call, &mut row),
         "auditLog" => {
             // A number without its type cannot be spelled.
             if row.data.get("resourceType").is_none_or(Value::is_null) {
