@@ -1,0 +1,160 @@
+//! Every documented error has a request that gets it (`api-conventions.md` §11); the table is compared with the codes.
+
+use std::collections::BTreeSet;
+
+use remuda_apitests::{Api, Harness, on_both_stores};
+use serde_json::{Value, json};
+
+on_both_stores!(every_code_has_a_request, the_order_of_checks_is_the_documented_one);
+
+/// One request and the error it gets.
+struct Case<'c> {
+    api: &'c Api,
+    method: &'static str,
+    path: String,
+    body: Value,
+    status: u16,
+    code: &'static str,
+    field: Option<&'static str>,
+}
+
+async fn every_code_has_a_request(h: Harness) {
+    let (project, admin, anyone) = (h.project(), h.admin(), h.anonymous());
+    let stack = project.create("environments", json!({"name": "s"})).await;
+    let stack_id = stack["id"].as_str().unwrap().to_owned();
+    let resting = project.create("containers", json!({"imageUuid": "sim:x"})).await;
+    let resting = resting["id"].as_str().unwrap().to_owned();
+    let service = |more: Value| {
+        let mut body = json!({"name": "n", "environmentId": stack_id, "launchConfig": {"imageUuid": "sim:x"}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let container = |more: Value| {
+        let mut body = json!({"imageUuid": "sim:x"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let post = |path: &str, body: Value, status, code, field| Case {
+        api: &project,
+        method: "POST",
+        path: path.to_owned(),
+        body,
+        status,
+        code,
+        field,
+    };
+    let cases = vec![
+        post("environments", json!({}), 422, "MissingRequired", Some("name")),
+        post("containers", container(json!({"ports": [null]})), 422, "NotNullable", Some("ports")),
+        post("environments", json!({"name": "s"}), 422, "NotUnique", Some("name")),
+        post("containers", container(json!({"labels": "x"})), 422, "InvalidFormat", Some("labels")),
+        post("services", service(json!({"environmentId": "1e999"})), 422, "InvalidReference", Some("environmentId")),
+        post("services", service(json!({"environmentId": "nonsense"})), 422, "InvalidReference", Some("environmentId")),
+        post("containers", container(json!({"networkMode": "x"})), 422, "InvalidOption", Some("networkMode")),
+        post("containers", container(json!({"name": "x".repeat(300)})), 422, "MaxLengthExceeded", Some("name")),
+        post("services", service(json!({"name": "bad name"})), 422, "InvalidCharacters", Some("name")),
+        post("containers", container(json!({"ports": ["1:2:3:4:5"]})), 422, "PortWrongFormat", None),
+        post("containers", container(json!({"ports": ["80:80/xyz"]})), 422, "PortInvalidProtocol", None),
+        post("containers", container(json!({"ports": ["99999:80"]})), 422, "PortInvalidPublicPort", None),
+        post("containers", container(json!({"ports": ["80:99999"]})), 422, "PortInvalidPrivatePort", None),
+        post(&format!("environments/{stack_id}/?action=nosuch"), json!({}), 422, "InvalidAction", Some("action")),
+        post(&format!("containers/{resting}/?action=restore"), json!({}), 422, "ActionNotAvailable", Some("action")),
+        post("environments/1e999/?action=remove", json!({}), 404, "Not Found", None),
+        Case {
+            api: &admin,
+            method: "GET",
+            path: "/v12".into(),
+            body: Value::Null,
+            status: 422,
+            code: "UnsupportedVersion",
+            field: None,
+        },
+        Case {
+            api: &anyone,
+            method: "GET",
+            path: "accounts".into(),
+            body: Value::Null,
+            status: 401,
+            code: "Unauthorized",
+            field: None,
+        },
+        Case {
+            api: &admin,
+            method: "GET",
+            path: "/v1/projects/1a99/hosts".into(),
+            body: Value::Null,
+            status: 403,
+            code: "Forbidden",
+            field: None,
+        },
+        Case {
+            api: &admin,
+            method: "GET",
+            path: "accounts/1a999".into(),
+            body: Value::Null,
+            status: 404,
+            code: "Not Found",
+            field: None,
+        },
+        Case {
+            api: &admin,
+            method: "PATCH",
+            path: "accounts".into(),
+            body: Value::Null,
+            status: 405,
+            code: "Method not allowed",
+            field: None,
+        },
+        Case {
+            api: &admin,
+            method: "GET",
+            path: "identities/1i!github_user:1".into(),
+            body: Value::Null,
+            status: 400,
+            code: "invalidIdentityType",
+            field: None,
+        },
+        Case {
+            api: &admin,
+            method: "GET",
+            path: "identities/1i!rancher_id:1a99".into(),
+            body: Value::Null,
+            status: 404,
+            code: "identityNotFound",
+            field: None,
+        },
+        Case {
+            api: &admin,
+            method: "DELETE",
+            path: "accounts/1a1".into(),
+            body: Value::Null,
+            status: 405,
+            code: "LastAdminAccount",
+            field: None,
+        },
+    ];
+    let mut visited: BTreeSet<&str> = BTreeSet::new();
+    for case in cases {
+        let body = (!case.body.is_null()).then(|| case.body.to_string().into_bytes());
+        let answer = case.api.send(case.method, &case.path, body).await;
+        let found = (answer.status, answer.body["code"].as_str(), answer.body["fieldName"].as_str());
+        assert_eq!(found, (case.status, Some(case.code), case.field), "{} {}: {answer:?}", case.method, case.path);
+        assert_eq!(answer.body["status"], case.status);
+        visited.insert(case.code);
+    }
+    assert!(visited.len() >= 20, "{visited:?}");
+}
+
+async fn the_order_of_checks_is_the_documented_one(h: Harness) {
+    let project = h.project();
+    // Undecodable id, then unknown type, then action, then method, then fields.
+    project.put("nosuch/5", json!({})).await.expect_error(404, "Not Found", None);
+    project.put("environments/5", json!({})).await.expect_error(404, "Not Found", None);
+    project.post("networks", json!({"name": "x".repeat(999)})).await.expect_error(405, "Method not allowed", None);
+    project.post("networks/1n1/?action=nosuch", json!({})).await.expect_error(422, "InvalidAction", Some("action"));
+    project.put("networks/1n1", json!({"name": "x"})).await.expect_error(405, "Method not allowed", None);
+    // Of two wrong fields the first by name is told; unknown and unwritable ones are no mistake.
+    let body = json!({"nosuch": 1, "state": "active", "accountId": "1a1", "labels": 1, "capAdd": ["x"]});
+    project.post("containers", body).await.expect_error(422, "InvalidFormat", Some("labels"));
+    project.post("containers", json!({"nosuch": 1})).await.expect_error(422, "MissingRequired", Some("imageUuid"));
+}

@@ -1,0 +1,14 @@
+//! The API over real HTTP on both stores, by section of the specification.
+#![allow(clippy::unwrap_used, reason = "a test ends where it finds something wrong")]
+
+mod audit;
+mod bad_input;
+mod conventions;
+mod errors;
+mod keys;
+mod lists;
+mod origins;
+mod scripts;
+mod settings;
+mod subscribe;
+mod tenants;
