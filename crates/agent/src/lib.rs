@@ -20,3 +20,4 @@ pub mod run;
 pub mod session;
 pub mod state_dir;
 pub mod streams;
+mod tls;

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::state_dir::Keys;
+use crate::tls;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub struct WebSockets {
 
 impl WebSockets {
     pub fn new(seams: Seams, keys: Keys) -> WebSockets {
+        tls::provider_choose();
         WebSockets { seams, keys }
     }
 

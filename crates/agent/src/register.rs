@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::state_dir::Keys;
+use crate::tls;
 
 /// User name that goes with a registration token.
 const TOKEN_USER: &str = "registrationToken";
@@ -50,6 +51,7 @@ enum Step {
 
 /// Asks, registers, and asks again until the keys are there. A server that cannot be reached is waited for.
 pub async fn register(clock: &Clock, url: &str, token: &str, register_key: &str) -> Result<Keys, Error> {
+    tls::provider_choose();
     let client = reqwest::Client::builder().timeout(REQUEST_LIMIT).build().map_err(Error::Client)?;
     let base = url.trim_end_matches('/');
     let base = base.strip_suffix("/v1").unwrap_or(base);

@@ -16,6 +16,7 @@ use crate::engine::http::{self, Address, Client, Payload, escaped, output};
 use crate::engine::{
     Answer, Engine, Error, Event, ExecQuery, Info, Listed, LogsQuery, Output, Process, Progress, Socket, inspect,
 };
+use crate::tls;
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// What an engine under load still manages.
@@ -43,6 +44,7 @@ impl DockerEngine {
             .unwrap_or(DEFAULT_HOST)
             .parse()
             .map_err(|bad: http::BadAddress| Error::Refused { status: 400, message: bad.to_string() })?;
+        tls::provider_choose();
         let downloads = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).build();
         let downloads = downloads.map_err(|error| refused(format!("cannot make an HTTP client: {error}")))?;
         Ok(DockerEngine { client: Client::new(address, seams.clone()), seams: seams.clone(), downloads })
