@@ -9,8 +9,8 @@ use remuda_wire::plan::{ContainerSpec, NetworkPlan};
 use remuda_wire::session::Consumer;
 
 use crate::datapath;
+use crate::network::ResolverRequest;
 use crate::network::linux::LinuxNetwork;
-use crate::network::{self, ResolverRequest};
 
 pub use crate::network::Problem;
 
@@ -90,17 +90,17 @@ pub struct Managed {
 
 impl HostNetwork for Managed {
     fn ensure<'a>(&'a self, plan: &'a NetworkPlan) -> BoxFuture<'a, Result<String, Problem>> {
-        network::HostNetwork::ensure(&self.network, plan)
+        Box::pin(self.network.ensure(plan))
     }
 
     fn resolver(&self, spec: &ContainerSpec, uuid: &str) -> Result<Option<PathBuf>, Problem> {
         let request =
             ResolverRequest { uuid: uuid.to_owned(), dns: spec.dns.clone(), dns_search: spec.dns_search.clone() };
-        network::HostNetwork::resolver(&self.network, &request).map(Some)
+        self.network.resolver(&request).map(Some)
     }
 
     fn forget(&self, uuid: &str) {
-        network::HostNetwork::forget_resolver(&self.network, uuid);
+        self.network.forget_resolver(uuid);
     }
 
     fn directory_update(&self, source: &str, update: DirectoryUpdate) -> Result<(), WrongBase> {

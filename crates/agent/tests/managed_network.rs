@@ -16,18 +16,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bollard::Docker;
-use bollard::models::NetworkCreateRequest;
 use remuda_agent::datapath::{Handle, Launch, process};
 use remuda_agent::dns::packet::{self, Answers, Asked};
-use remuda_agent::engine;
-use remuda_agent::network::linux::{LinuxNetwork, Networks, Settings, clean, status};
-use remuda_agent::network::{HostNetwork, ResolverRequest};
+use remuda_agent::engine::Engine;
+use remuda_agent::engine::docker::DockerEngine;
+use remuda_agent::network::ResolverRequest;
+use remuda_agent::network::linux::{LinuxNetwork, Settings, clean, status};
 use remuda_runtime::Seams;
 use remuda_testbed::{Host, Testbed, image, wait};
 use remuda_wire::directory as wire;
 use remuda_wire::plan::NetworkPlan;
-use serde_json::Value;
 
 /// A filter that matches no test: what follows it is for the test functions that act as a process.
 const MARK: &str = "arguments-for-the-child:";
@@ -73,7 +71,7 @@ fn agent_child() {
         let directory: wire::DirectoryUpdate = serde_json::from_str(directory).unwrap();
         let revision = directory.revision;
         datapath.update("store.0", directory).unwrap();
-        let network = LinuxNetwork::new(&seams, DockerNetworks::connect(docker_socket), settings, datapath.clone());
+        let network = LinuxNetwork::new(&seams, docker(docker_socket, &seams), settings, datapath.clone());
         let plan = NetworkPlan { subnet: "10.42.0.0/16".into(), gateway: "10.42.0.1".into(), mtu: 1402 };
         if let Err(problem) = network.ensure(&plan).await {
             println!("problem: {problem}");
@@ -94,7 +92,7 @@ fn agent_child() {
 fn clean_child() {
     let Some(args) = child_args() else { return };
     block_on(async {
-        let (networks, settings) = (DockerNetworks::connect(&args[1]), settings(Path::new(&args[0])));
+        let (networks, settings) = (docker(&args[1], &Seams::real()), settings(Path::new(&args[0])));
         let kinds = |items: Vec<remuda_agent::network::linux::Item>| {
             let mut kinds: Vec<_> = items.into_iter().map(|item| item.kind).collect();
             kinds.dedup();
@@ -110,49 +108,10 @@ fn settings(dir: &Path) -> Settings {
     Settings { resolv_conf: dir.join("resolv.conf"), ..Settings::of(dir.to_path_buf()) }
 }
 
-/// The network calls of a real daemon.
-struct DockerNetworks(Docker);
-
-impl DockerNetworks {
-    fn connect(socket: &str) -> DockerNetworks {
-        DockerNetworks(Docker::connect_with_unix(socket, 60, bollard::API_DEFAULT_VERSION).unwrap())
-    }
-}
-
-fn engine_error(error: bollard::errors::Error) -> engine::Error {
-    match error {
-        bollard::errors::Error::DockerResponseServerError { status_code: 404, message } => {
-            engine::Error::NotFound(message)
-        }
-        bollard::errors::Error::DockerResponseServerError { status_code, message } => {
-            engine::Error::Refused { status: status_code, message }
-        }
-        other => engine::Error::Unreachable(other.to_string()),
-    }
-}
-
-impl Networks for DockerNetworks {
-    fn version(&self) -> engine::Answer<'_, String> {
-        Box::pin(async { Ok(self.0.version().await.map_err(engine_error)?.version.unwrap_or_default()) })
-    }
-
-    fn network_inspect<'a>(&'a self, name: &'a str) -> engine::Answer<'a, Value> {
-        Box::pin(async move {
-            let found = self.0.inspect_network(name, None).await.map_err(engine_error)?;
-            Ok(serde_json::to_value(found).unwrap())
-        })
-    }
-
-    fn network_create<'a>(&'a self, body: &'a Value) -> engine::Answer<'a, String> {
-        Box::pin(async move {
-            let body: NetworkCreateRequest = serde_json::from_value(body.clone()).unwrap();
-            Ok(self.0.create_network(body).await.map_err(engine_error)?.id)
-        })
-    }
-
-    fn network_remove<'a>(&'a self, name: &'a str) -> engine::Answer<'a, ()> {
-        Box::pin(async move { self.0.remove_network(name).await.map_err(engine_error) })
-    }
+fn docker(socket: &str, seams: &Seams) -> Arc<dyn Engine> {
+    // As `main` does; the engine's downloads ask for it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Arc::new(DockerEngine::connect(Some(&format!("unix://{socket}")), seams).unwrap())
 }
 
 /// Stack `a` with `web` that is linked to `db` of stack `b` as `mysql`; `extra` is one more name for the database.

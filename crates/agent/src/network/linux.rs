@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use remuda_runtime::{Clock, Seams};
 use remuda_wire::plan::NetworkPlan;
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::firewall::{self, Rules, Saved};
 use super::resolver::{HostResolver, resolv_conf};
 use super::routes::{self, Subnet};
-use super::{HostNetwork, Problem, ResolverRequest, options};
+use super::{Problem, ResolverRequest, options};
 use crate::datapath;
 use crate::dns::answer::SERVICE_ADDRESS;
 use crate::engine;
@@ -116,7 +115,7 @@ struct Inner {
     /// One at a time changes the host.
     state: Mutex<State>,
     problem: watch::Sender<Option<Problem>>,
-    /// The plan that was found carried out last, and when: what makes [`HostNetwork::ensure`] cheap.
+    /// The plan that was found carried out last, and when: what makes [`LinuxNetwork::ensure`] cheap.
     verified: std::sync::Mutex<Option<(NetworkPlan, Instant)>>,
 }
 
@@ -132,7 +131,7 @@ struct State {
 struct Backend(&'static str);
 
 impl LinuxNetwork {
-    /// Does nothing to the host yet; from the first [`HostNetwork::ensure`] on the host is also checked periodically.
+    /// Does nothing to the host yet; from the first [`LinuxNetwork::ensure`] on the host is also checked periodically.
     pub fn new(seams: &Seams, networks: impl Networks, settings: Settings, datapath: datapath::Handle) -> LinuxNetwork {
         let inner = Arc::new(Inner {
             networks: Box::new(networks),
@@ -151,24 +150,23 @@ impl LinuxNetwork {
     pub fn problem(&self) -> watch::Receiver<Option<Problem>> {
         self.0.problem.subscribe()
     }
-}
 
-impl HostNetwork for LinuxNetwork {
-    fn ensure<'a>(&'a self, plan: &'a NetworkPlan) -> BoxFuture<'a, Result<String, Problem>> {
-        Box::pin(async move {
+    /// Makes the project's network exist and work, or says why it cannot. Cheap when nothing is to do. The answer is
+    /// the name of the engine's network to attach to.
+    pub async fn ensure(&self, plan: &NetworkPlan) -> Result<String, Problem> {
+        if !self.0.is_verified(plan) {
+            let mut state = self.0.state.lock().await;
+            // Others who waited here with us may have done it.
             if !self.0.is_verified(plan) {
-                let mut state = self.0.state.lock().await;
-                // Others who waited here with us may have done it.
-                if !self.0.is_verified(plan) {
-                    state.plan = Some(plan.clone());
-                    self.0.verify(&mut state, plan).await?;
-                }
+                state.plan = Some(plan.clone());
+                self.0.verify(&mut state, plan).await?;
             }
-            Ok(self.0.settings.network.clone())
-        })
+        }
+        Ok(self.0.settings.network.clone())
     }
 
-    fn resolver(&self, request: &ResolverRequest) -> Result<PathBuf, Problem> {
+    /// Writes the resolver file of a container and says where it is, to be mounted read-only over `/etc/resolv.conf`.
+    pub fn resolver(&self, request: &ResolverRequest) -> Result<PathBuf, Problem> {
         let settings = &self.0.settings;
         let host = HostResolver::parse(&std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default());
         let text = resolv_conf(request, &host);
@@ -187,7 +185,8 @@ impl HostNetwork for LinuxNetwork {
         Ok(path)
     }
 
-    fn forget_resolver(&self, uuid: &str) {
+    /// The container is gone: so is its resolver file.
+    pub fn forget_resolver(&self, uuid: &str) {
         if let Ok(name) = file_name(uuid) {
             // Not there is as good as gone; anything else is found by `clean`.
             let _ = std::fs::remove_file(self.0.settings.resolver_dir().join(name));
