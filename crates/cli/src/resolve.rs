@@ -104,14 +104,29 @@ pub async fn one(client: &Client, text: &str, kinds: &[Kind], stack: Option<&str
     let words: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(Failure::new(exit::NOT_FOUND, format!("no {} is called `{text}`", words.join(" or ")))
-            .hint("`remuda ps` lists what there is")),
+        0 => {
+            let near = near(client, &kinds, text).await;
+            Err(Failure::new(exit::NOT_FOUND, format!("no {} is called `{text}`", words.join(" or ")))
+                .hint(near.unwrap_or_else(|| "`remuda ps` lists what there is".to_owned())))
+        }
         _ => {
             let list: String =
                 found.iter().map(|resource| format!("\n  {}  ({})", resource.id(), resource.title())).collect();
             Err(Failure::new(exit::NOT_FOUND, format!("`{text}` is several things; say which:{list}")))
         }
     }
+}
+
+/// A name that may have been meant. A guess is not worth an error of its own.
+async fn near(client: &Client, kinds: &[Kind], text: &str) -> Option<String> {
+    let mut names = Vec::new();
+    let last = text.rsplit('/').next().unwrap_or(text).split('#').next().unwrap_or(text);
+    for kind in kinds {
+        let all = client.list(kind.collection(), &[("removed_null", "true")]).await.ok()?;
+        names.extend(all.iter().map(|resource| resource.name().to_owned()).filter(|name| !name.is_empty()));
+    }
+    let found = remuda_compose::problem::nearest(last, names.iter().map(String::as_str))?;
+    (found != last).then(|| format!("did you mean `{found}`?"))
 }
 
 /// The live stack of that name, whatever its case.

@@ -2,6 +2,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -80,7 +81,9 @@ impl Client {
     pub async fn exec(&self, container: &Resource, input: &Value) -> Result<Exec, Error> {
         let access = self.action(container, "execute", input).await?;
         let (socket, protocol) = open(&access, EXEC_V1).await?;
-        Ok(Exec { socket, channels: protocol.as_deref() == Some(EXEC_V1) })
+        let channels = protocol.as_deref() == Some(EXEC_V1);
+        let (sink, stream) = socket.split();
+        Ok(Exec { input: ExecInput { sink, channels }, output: ExecOutput { stream, channels } })
     }
 
     /// One array of samples a second. `link` is `stats`, `hostStats` or `containerStats`.
@@ -148,7 +151,19 @@ fn ended(frame: Option<Result<Message, tungstenite::Error>>) -> Result<bool, Err
 
 /// A process in a container.
 pub struct Exec {
-    socket: Socket,
+    input: ExecInput,
+    output: ExecOutput,
+}
+
+/// The way to a process. Apart from its output: a process that is not read does not read either.
+pub struct ExecInput {
+    sink: SplitSink<Socket, Message>,
+    channels: bool,
+}
+
+/// What comes from a process.
+pub struct ExecOutput {
+    stream: SplitStream<Socket>,
     /// The server speaks `remuda.exec.v1`: separate channels, resize, exit status.
     channels: bool,
 }
@@ -177,9 +192,36 @@ enum Control {
 impl Exec {
     /// Whether the exit status will be known.
     pub fn tells_status(&self) -> bool {
-        self.channels
+        self.output.channels
     }
 
+    /// Both directions, to be used at the same time.
+    pub fn split(self) -> (ExecInput, ExecOutput) {
+        (self.input, self.output)
+    }
+
+    /// Input for the process.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.input.write(bytes).await
+    }
+
+    /// No more input.
+    pub async fn close_input(&mut self) -> Result<(), Error> {
+        self.input.close().await
+    }
+
+    /// The terminal has a new size.
+    pub async fn resize(&mut self, rows: u16, columns: u16) -> Result<(), Error> {
+        self.input.resize(rows, columns).await
+    }
+
+    /// The next output.
+    pub async fn next(&mut self) -> Result<Output, Error> {
+        self.output.next().await
+    }
+}
+
+impl ExecInput {
     /// Input for the process.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let message = if self.channels { channel(0, bytes) } else { Message::text(BASE64_STANDARD.encode(bytes)) };
@@ -187,7 +229,7 @@ impl Exec {
     }
 
     /// No more input.
-    pub async fn close_input(&mut self) -> Result<(), Error> {
+    pub async fn close(&mut self) -> Result<(), Error> {
         if self.channels {
             self.control(&json!({"type": "stdinClosed"})).await
         } else {
@@ -209,13 +251,15 @@ impl Exec {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Error> {
-        self.socket.send(message).await.map_err(|error| Error::Stream(error.to_string()))
+        self.sink.send(message).await.map_err(|error| Error::Stream(error.to_string()))
     }
+}
 
+impl ExecOutput {
     /// The next output.
     pub async fn next(&mut self) -> Result<Output, Error> {
         loop {
-            match self.socket.next().await {
+            match self.stream.next().await {
                 Some(Ok(Message::Binary(bytes))) if self.channels => {
                     let Some(first) = bytes.first().copied() else { continue };
                     let rest = bytes.slice(1..);

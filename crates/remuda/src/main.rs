@@ -15,7 +15,7 @@ struct Cli {
     #[command(flatten)]
     globals: remuda_cli::Globals,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -36,7 +36,12 @@ async fn main() -> ExitCode {
     // One provider for every TLS connection; the only error is that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
-    match cli.command {
+    let Some(command) = cli.command else {
+        // What there is to say, said well: no error.
+        drop(Cli::command().print_help());
+        return ExitCode::SUCCESS;
+    };
+    match command {
         Command::Server(command) => match command.ask {
             Some(server::Ask::Status) => match remuda_cli::commands::doctor::server_status(&cli.globals.merged()).await
             {

@@ -1,12 +1,12 @@
 //! `exec` and `run`: a command in a container, with its terminal and its exit status.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 
 use remuda_client::Resource;
-use remuda_client::stream::{Output, Source};
+use remuda_client::stream::{ExecInput, Output, Source};
 use remuda_client::wait::Verdict;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 
 use crate::failure::{Failure, exit};
 use crate::resolve::{self, Kind};
@@ -89,46 +89,31 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
             Failure::new(exit::CLIENT_TROUBLE, "a terminal was asked for, but input is none").hint("leave -t out")
         );
     }
-    let mut process = session.client.exec(&container, &input).await.map_err(|error| match error {
+    let process = session.client.exec(&container, &input).await.map_err(|error| match error {
         remuda_client::Error::StreamRefused(why) => {
             Failure::new(exit::CLIENT_TROUBLE, format!("{} cannot be reached: {why}", container.title()))
         }
         other => other.into(),
     })?;
     let _raw = if args.tty { Some(Raw::enter()?) } else { None };
-    if args.tty
-        && let Ok((columns, rows)) = crossterm::terminal::size()
-    {
-        process.resize(rows, columns).await?;
-    }
-    let mut resized = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())?;
-    let mut stdin = tokio::io::stdin();
-    let mut buffer = vec![0; 8192];
-    let mut reading = args.interactive;
-    let code = loop {
-        tokio::select! {
-            biased;
-            output = process.next() => match output? {
+    let (input, mut output) = process.split();
+    let printed = async {
+        loop {
+            match output.next().await? {
                 Output::Data(Source::Stdout, bytes) => session.out.bytes(&bytes)?,
                 Output::Data(Source::Stderr, bytes) => {
                     let mut err = std::io::stderr().lock();
                     drop(err.write_all(&bytes).and_then(|()| err.flush()));
                 }
-                Output::Ended(code) => break code,
-            },
-            read = stdin.read(&mut buffer), if reading => match read {
-                Ok(0) | Err(_) => {
-                    reading = false;
-                    process.close_input().await?;
-                }
-                Ok(length) => process.write(&buffer[..length]).await?,
-            },
-            _ = resized.recv(), if args.tty => {
-                if let Ok((columns, rows)) = crossterm::terminal::size() {
-                    process.resize(rows, columns).await?;
-                }
+                Output::Ended(code) => return Ok::<_, Failure>(code),
             }
         }
+    };
+    let resized = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())?;
+    let code = tokio::select! {
+        biased;
+        code = printed => code?,
+        never = feed(input, args.interactive, args.tty, resized) => match never {},
     };
     match code {
         Some(code) => Ok(u8::try_from(code.rem_euclid(256)).unwrap_or(exit::FAILED)),
@@ -137,6 +122,66 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
             Ok(exit::DONE)
         }
     }
+}
+
+/// Passes on what is typed and the size of the terminal, until the process ends. What goes wrong here shows there.
+async fn feed(
+    mut input: ExecInput,
+    is_interactive: bool,
+    is_tty: bool,
+    mut resized: tokio::signal::unix::Signal,
+) -> std::convert::Infallible {
+    let mut typed = if is_interactive { Some(keyboard()) } else { None };
+    if is_tty {
+        resize(&mut input).await;
+    }
+    loop {
+        tokio::select! {
+            biased;
+            _ = resized.recv(), if is_tty => resize(&mut input).await,
+            bytes = next_typed(&mut typed), if typed.is_some() => match bytes {
+                Some(bytes) => {
+                    if input.write(&bytes).await.is_err() {
+                        typed = None;
+                    }
+                }
+                None => {
+                    typed = None;
+                    drop(input.close().await);
+                }
+            },
+            else => std::future::pending().await,
+        }
+    }
+}
+
+async fn next_typed(typed: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
+    match typed {
+        Some(typed) => typed.recv().await,
+        None => None,
+    }
+}
+
+async fn resize(input: &mut ExecInput) {
+    if let Ok((columns, rows)) = crossterm::terminal::size() {
+        drop(input.resize(rows, columns).await);
+    }
+}
+
+/// Standard input, piece by piece. On a thread of its own, which does not keep the program from ending as a blocked
+/// read of the runtime would.
+fn keyboard() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(8);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 8192];
+        let mut stdin = std::io::stdin().lock();
+        while let Ok(length @ 1..) = stdin.read(&mut buffer) {
+            if sender.blocking_send(buffer[..length].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
 }
 
 /// The terminal in raw mode, given back when dropped.
