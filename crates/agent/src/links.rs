@@ -245,4 +245,47 @@ mod tests {
         assert!(web_socket_url("ftp://h", "/x").is_err());
         assert!(web_socket_url("http://", "/x").is_err());
     }
+
+    fn keys(url: String) -> Keys {
+        Keys { url, access_key: "a".into(), secret_key: "s".into() }
+    }
+
+    #[tokio::test]
+    #[expect(clippy::result_large_err, reason = "the shape of the library's callback")]
+    async fn messages_travel_over_a_real_socket_with_credentials() {
+        use tungstenite::handshake::server::{Request, Response};
+        let seams = Seams::real();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let url = format!("http://{}/v1", listener.local_addr().expect("has an address"));
+        seams.tasks.spawn_until_stopped("server", async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let check = |request: &Request, response: Response| {
+                assert_eq!(request.uri().path(), "/agent/connect");
+                assert_eq!(request.headers()[header::AUTHORIZATION], "Basic YTpz");
+                Ok(response)
+            };
+            let mut socket = tokio_tungstenite::accept_hdr_async(stream, check).await.expect("a WebSocket");
+            while let Some(Ok(message)) = socket.next().await {
+                if message.is_binary() {
+                    socket.send(message).await.expect("sent");
+                }
+            }
+            // The next one is not let in.
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            drop(stream.read(&mut [0; 4096]).await);
+            drop(stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await);
+            drop(stream.shutdown().await);
+        });
+        let source = WebSockets::new(seams.clone(), keys(url));
+        let mut link = source.connect().await.expect("connects");
+        let large = Bytes::from(vec![7; 3 << 20]);
+        for message in [Bytes::from_static(b"hello"), large] {
+            link.send(message.clone()).await.expect("sent");
+            assert_eq!(link.receive().await, Some(Ok(message)));
+        }
+        drop(link);
+        assert!(matches!(source.connect().await, Err(Error::Denied { status: 401, .. })));
+        assert!(seams.tasks.shut_down(Duration::from_secs(5)).await);
+    }
 }

@@ -312,7 +312,11 @@ async fn talk(
     };
     let tell_facts = async {
         loop {
-            clock.sleep(FACTS_EVERY).await;
+            tokio::select! {
+                biased;
+                () = session.worker.engine_changed.notified() => {}
+                () = clock.sleep(FACTS_EVERY) => {}
+            }
             let facts = session.facts.gather().await;
             if outbox.send(Up::Facts(Box::new(facts))).await.is_err() {
                 std::future::pending::<()>().await;

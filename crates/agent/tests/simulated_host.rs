@@ -377,3 +377,66 @@ async fn a_seed_repeats() {
     };
     assert_eq!(times(&first), times(&second));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_left_the_plan_and_comes_back_is_started_when_asked() {
+    let World { mut server, .. } = world().await;
+    let alone =
+        |start_serial, desired| ContainerPlan { supervise: false, start_serial, desired, ..bridged("job", "sim:web") };
+    server.plan(vec![alone(1, Desired::Running)]).await;
+    server.until("it runs", |server| server.is("job", Status::Running)).await;
+    server.plan(vec![alone(1, Desired::Stopped)]).await;
+    server.until("it is stopped", |server| server.is("job", Status::Exited)).await;
+    let base = Some(server.revision);
+    server.update(PlanUpdate { base, forgotten: vec!["job".into()], ..PlanUpdate::default() }).await;
+    // Restored and started before the agent heard of the first.
+    server.plan(vec![alone(2, Desired::Running)]).await;
+    server.until("it runs again", |server| server.is("job", Status::Running)).await;
+    assert_eq!(server.containers["job"].start_serial, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_read_holds_nobody_up() {
+    let World { mut server, .. } = world().await;
+    server.plan(vec![bridged("web", "sim:lines/100000000")]).await;
+    server.until("web runs", |server| server.is("web", Status::Running)).await;
+    let logs = StreamRequest::Logs { container: "web".into(), follow: true, lines: None, since: None, until: None };
+    let mut slow = server.stream(logs).await;
+    let mut links = Vec::new();
+    for _ in 0..50 {
+        links.push(server.stream(exec("web", &["echo", "quick"], false)).await);
+    }
+    for mut link in links {
+        let mut n_chunks = 0;
+        while let Some(Ok(_)) = link.receive().await {
+            n_chunks += 1;
+        }
+        assert_eq!(n_chunks, 2);
+    }
+    // A hundred million lines wait in nobody's memory: the next is made when this one was taken.
+    for number in 0..3 {
+        let (_, text) = split(slow.receive().await.expect("a line").expect("reads")).expect("a chunk");
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(number == 0 || text.contains(&format!(" line {number} of ")), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_hosts_live_in_one_process() {
+    const HOSTS: usize = 200;
+    let seams = seams();
+    let mut servers = Vec::new();
+    for _ in 0..HOSTS {
+        let engine = Simulated::new(seams.clone(), Latency::usual());
+        let (source, incoming) = in_process();
+        start_agent(&seams, &engine, source, None);
+        servers.push(Server::new(seams.clone(), incoming));
+    }
+    for server in &mut servers {
+        server.accept().await;
+        server.plan((0..5).map(|n| bridged(&format!("c{n}"), "sim:web")).collect()).await;
+    }
+    for server in &mut servers {
+        server.until("all run", |server| (0..5).all(|n| server.is(&format!("c{n}"), Status::Running))).await;
+    }
+}

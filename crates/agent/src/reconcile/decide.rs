@@ -60,8 +60,10 @@ impl Action {
 }
 
 /// Volumes and containers both have uuids; a volume's key cannot be a container's.
+pub const VOLUME_KEY: &str = "volume ";
+
 pub fn volume_key(uuid: &str) -> String {
-    format!("volume {uuid}")
+    format!("{VOLUME_KEY}{uuid}")
 }
 
 /// Actions, and when to look again without being woken.

@@ -6,6 +6,7 @@ use remuda_wire::plan::ContainerPlan;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::inspect::Container;
+use crate::reconcile::decide::VOLUME_KEY;
 use crate::reconcile::held::Held;
 use crate::reconcile::observed::Observed;
 
@@ -201,9 +202,17 @@ impl Memory {
         }
     }
 
-    /// Drops what neither the plan nor a removal speaks of.
-    pub fn keep_only(&mut self, held: &Held) {
-        self.containers.retain(|uuid, _| held.containers.contains_key(uuid) || held.removals.contains_key(uuid));
+    /// Drops what neither the plan nor the engine knows. A container that left the plan but is still on the engine may
+    /// come back (restore), and then it matters which start was its last.
+    pub fn keep_only(&mut self, held: &Held, observed: &Observed) {
+        self.containers.retain(|key, _| match key.strip_prefix(VOLUME_KEY) {
+            Some(volume) => held.volume_removals.contains_key(volume),
+            None => {
+                held.containers.contains_key(key)
+                    || held.removals.contains_key(key)
+                    || observed.find(key, None).is_some()
+            }
+        });
     }
 }
 
@@ -244,6 +253,22 @@ mod tests {
         assert_eq!(memory.entry("a").pause_until_ms, Some(4_000));
         assert!(memory.note_exit(&plan, &exit(900_000, 60_000), 5_000));
         assert_eq!(memory.entry("a").pause_until_ms, None);
+    }
+
+    #[test]
+    fn what_is_on_the_engine_is_remembered_without_a_plan() {
+        let mut memory = Memory::default();
+        for key in ["planned", "there", "gone", "volume v1", "volume v2"] {
+            memory.entry(key).serial = Some(1);
+        }
+        let mut held = Held::default();
+        held.containers.insert("planned".into(), plan("planned"));
+        let removal = remuda_wire::plan::VolumeRemoval { uuid: "v1".into(), name: "data".into(), driver: None };
+        held.volume_removals.insert("v1".into(), removal);
+        let mut observed = Observed::default();
+        observed.put(seen("there", Status::Exited));
+        memory.keep_only(&held, &observed);
+        assert_eq!(memory.containers.keys().collect::<Vec<_>>(), ["planned", "there", "volume v1"]);
     }
 
     #[test]

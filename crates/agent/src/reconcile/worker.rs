@@ -112,6 +112,7 @@ pub struct Worker {
     /// For the actions.
     own_inputs: mpsc::Sender<Input>,
     look_at_everything: Arc<Notify>,
+    engine_changed: Arc<Notify>,
 
     cached: Cached,
     observed: Observed,
@@ -146,6 +147,8 @@ pub struct Worker {
 pub struct Handle {
     pub inputs: mpsc::Sender<Input>,
     pub look_at_everything: Arc<Notify>,
+    /// Told when the engine goes away or comes back.
+    pub engine_changed: Arc<Notify>,
 }
 
 impl Worker {
@@ -154,7 +157,11 @@ impl Worker {
         let (own_inputs, inputs) = mpsc::channel(INPUTS_AT_ONCE);
         let cached: Cached = state_dir.as_ref().map(|state| state.load_cache(PLAN_CACHE)).unwrap_or_default();
         let memory: Memory = state_dir.as_ref().map(|state| state.load_cache(MEMORY_CACHE)).unwrap_or_default();
-        let handle = Handle { inputs: own_inputs.clone(), look_at_everything: Arc::new(Notify::new()) };
+        let handle = Handle {
+            inputs: own_inputs.clone(),
+            look_at_everything: Arc::new(Notify::new()),
+            engine_changed: Arc::new(Notify::new()),
+        };
         let worker = Worker {
             origin: seams.clock.instant(),
             tools,
@@ -164,6 +171,7 @@ impl Worker {
             inputs,
             own_inputs,
             look_at_everything: handle.look_at_everything.clone(),
+            engine_changed: handle.engine_changed.clone(),
             cached,
             observed: Observed::default(),
             tickets: BTreeMap::new(),
@@ -265,6 +273,7 @@ impl Worker {
             Input::EngineDown(reason) => {
                 if self.engine_down.is_none() {
                     tracing::warn!(reason, "the container engine does not answer");
+                    self.engine_changed.notify_one();
                 }
                 self.engine_down = Some(reason);
             }
@@ -286,9 +295,9 @@ impl Worker {
         for uuid in &changed {
             self.memory.plan_changed(uuid);
         }
-        self.memory.keep_only(&self.cached.held);
         self.memory_changed = true;
         if self.settled {
+            self.memory.keep_only(&self.cached.held, &self.observed);
             self.adopt();
         }
         self.save_plan();
@@ -457,6 +466,7 @@ impl Worker {
     fn listed(&mut self, ticket: u64, containers: Vec<Seen>) {
         if let Some(reason) = self.engine_down.take() {
             tracing::info!(reason, "the container engine answers");
+            self.engine_changed.notify_one();
             self.network_at_ms = 0;
         }
         let named: BTreeSet<String> = containers.iter().map(|seen| seen.docker_id.clone()).collect();
