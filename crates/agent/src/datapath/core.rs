@@ -16,8 +16,9 @@ use crate::dns::answer::Zone;
 use crate::dns::forward::host_upstreams;
 use crate::dns::server::{Responder, listen};
 
-/// How long changes gather before they are saved: a busy project would otherwise write its directory all the time.
-const SAVE_EVERY: Duration = Duration::from_secs(2);
+/// How long changes gather before they are saved: a busy project would otherwise write its directory all the time. What
+/// a crash loses the agent sends again.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often the host's `resolv.conf` is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 

@@ -4,7 +4,7 @@
 //! The agent hands over directory updates and never waits; a task holds the connection, repeats what a new process
 //! does not know, and starts another when the old one is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use remuda_runtime::{Random, Seams};
-use remuda_wire::directory::{Directory, DirectoryUpdate, WrongBase};
+use remuda_wire::directory::{Directory, DirectoryUpdate, Entry, Key, WrongBase};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
@@ -336,10 +336,8 @@ impl Keeper {
         while wanted.pending.front().is_some_and(|update| update.base < have) {
             wanted.pending.pop_front();
         }
-        let difference = match wanted.pending.front() {
-            Some(update) if have.is_some() && update.base == have => wanted.pending.pop_front(),
-            _ => None,
-        };
+        let fits = have.is_some() && wanted.pending.front().is_some_and(|update| update.base == have);
+        let difference = if fits { merged(wanted.pending.drain(..)) } else { None };
         let update = difference.unwrap_or_else(|| {
             wanted.pending.clear();
             let directory = wanted.directory.as_ref();
@@ -421,6 +419,21 @@ async fn wait_until_gone(state_dir: &Path) {
     }
 }
 
+/// Differences that follow each other as one: each costs a new zone, and a busy project must not build up a queue.
+fn merged(updates: impl Iterator<Item = DirectoryUpdate>) -> Option<DirectoryUpdate> {
+    let mut updates = updates.peekable();
+    let base = updates.peek()?.base;
+    let mut revision = 0;
+    let mut changes: BTreeMap<Key, Option<Entry>> = BTreeMap::new();
+    for update in updates {
+        revision = update.revision;
+        changes.extend(update.removed.into_iter().map(|key| (key, None)));
+        changes.extend(update.upserts.into_iter().map(|entry| (entry.key(), Some(entry))));
+    }
+    let removed = changes.iter().filter(|(_, entry)| entry.is_none()).map(|(key, _)| *key).collect();
+    Some(DirectoryUpdate { revision, base, upserts: changes.into_values().flatten().collect(), removed })
+}
+
 fn expect_status(reply: Reply) -> io::Result<Status> {
     let unexpected = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     match reply {
@@ -475,7 +488,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use hickory_proto::op::Message;
-    use remuda_wire::directory::{Container, Entry, Host, Key};
+    use remuda_wire::directory::{Container, Host, Stack};
     use tokio::net::UdpSocket;
 
     use super::super::process;
@@ -525,6 +538,34 @@ mod tests {
 
     async fn within<T>(what: impl Future<Output = T>) -> T {
         timeout(LIMIT, what).await.expect("in time")
+    }
+
+    #[test]
+    fn merged_differences_do_what_they_do_one_by_one() {
+        let stack = |id: i64, name: &str| Entry::Stack(Stack { id, name: name.into() });
+        let update = |revision: i64, upserts: Vec<Entry>, removed: Vec<Key>| DirectoryUpdate {
+            revision,
+            base: Some(revision - 1),
+            upserts,
+            removed,
+        };
+        let updates = [
+            update(2, vec![stack(1, "new"), stack(2, "short-lived")], vec![]),
+            update(3, vec![stack(3, "back")], vec![Key::Stack(2), Key::Stack(4)]),
+            update(4, vec![stack(1, "newer"), stack(4, "back")], vec![Key::Stack(3)]),
+        ];
+        let mut start = Directory { revision: 1, ..Directory::default() };
+        for id in [1, 3, 4] {
+            start.put(stack(id, "old"));
+        }
+        let mut one_by_one = start.clone();
+        for update in updates.clone() {
+            one_by_one.apply(update).unwrap();
+        }
+        let mut at_once = start;
+        at_once.apply(merged(updates.into_iter()).unwrap()).unwrap();
+        assert_eq!(at_once, one_by_one);
+        assert_eq!(merged(std::iter::empty()), None);
     }
 
     #[tokio::test]
