@@ -117,7 +117,7 @@ fn load_table(
         "label" => load_of::<Label>(read, ids, records),
         "credential" => load_of::<Credential>(read, ids, records),
         "projectMember" => load_of::<ProjectMember>(read, ids, records),
-        "genericObject" => load_of::<Register>(read, ids, records),
+        "register" => load_of::<Register>(read, ids, records),
         "containerEvent" => load_of::<ContainerEvent>(read, ids, records),
         _ => Ok(()),
     }
