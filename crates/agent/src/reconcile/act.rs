@@ -319,11 +319,11 @@ async fn clean_up(tools: &Tools, removal: &Removal) -> Vec<String> {
 /// The search domains of a `resolv.conf`.
 pub fn search_domains(resolv_conf: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| {
+    let mut lines = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         matches!(words.next(), Some("search" | "domain")).then(|| words.map(str::to_owned).collect::<Vec<_>>())
     });
     // The last line counts, as in the C library. A lone dot says "none".
-    let last: Vec<String> = lines.last().unwrap_or_default();
+    let last: Vec<String> = lines.next_back().unwrap_or_default();
     last.into_iter().filter(|domain| domain != ".").collect()
 }

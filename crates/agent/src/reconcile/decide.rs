@@ -219,8 +219,8 @@ fn dependency_missing(situation: Situation<'_>, plan: &ContainerPlan) -> bool {
         let gave_up = remembered
             .and_then(|remembered| remembered.failure.as_ref())
             .is_some_and(|failure| failure.serial == needed.start_serial && failure.is_last() && !carried_out);
-        let will_run = !gave_up && (!carried_out || (needed.supervise && !needed.start_once && found.is_some()));
-        will_run
+        // It will run: it is about to be started, or supervision brings it back.
+        !gave_up && (!carried_out || (needed.supervise && !needed.start_once && found.is_some()))
     })
 }
 

@@ -626,7 +626,7 @@ impl Worker {
                 if failed.is_unreachable() {
                     self.look_at_everything.notify_one();
                 }
-                drop(self.memory.failed(&key, STOPPING, false, now_ms));
+                self.memory.failed(&key, STOPPING, false, now_ms);
             }
             (Action::Remove { removal, .. } | Action::ConfirmRemoved { removal }, None) => {
                 self.memory.forget(&key);
@@ -644,12 +644,12 @@ impl Worker {
                 self.reporter.push(StateChange::VolumeGone { uuid: removal.uuid.clone() });
             }
             (Action::RemoveVolume { removal }, Some(failed)) => {
-                drop(self.memory.failed(&key, REMOVING, false, now_ms));
+                self.memory.failed(&key, REMOVING, false, now_ms);
                 let reason = failed.to_string();
                 self.reporter.push(StateChange::VolumeKept { uuid: removal.uuid.clone(), reason });
             }
             (Action::Remove { .. } | Action::ConfirmRemoved { .. }, Some(_)) => {
-                drop(self.memory.failed(&key, REMOVING, false, now_ms));
+                self.memory.failed(&key, REMOVING, false, now_ms);
             }
         }
         if let Some(seen) = outcome.seen {
