@@ -3,15 +3,23 @@
 //! [`Harness`] starts a server on a port of its own with a database of its own; [`Api`] talks to it as somebody. Tests
 //! say what they expect of an answer with [`Answer`]; they wait for states, never for time.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use remuda_agent::engine::Engine;
+use remuda_agent::engine::simulated::{Latency, Simulated};
+use remuda_agent::host_network::SimulatedNetwork;
+use remuda_agent::metrics::Metrics;
+use remuda_agent::run::{self, Host};
+use remuda_agent::state_dir::Identity;
 use remuda_orchestrator::Orchestrator;
 use remuda_runtime::Seams;
 use remuda_server::{Running, ServerOptions};
 use remuda_store::{Database, Options, Seal, Store};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longest wait for a state: only a bug gets there.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -117,6 +125,38 @@ impl Harness {
     /// The administrator inside project `Default`.
     pub fn project(&self) -> Api {
         self.admin().inside("1a5")
+    }
+
+    /// Simulated hosts in this process, joined to project `Default` over HTTP like any others; when all are active.
+    pub async fn hosts(&self, n_hosts: usize) -> Vec<Value> {
+        let project = self.project();
+        let token = project.create("registrationtokens", json!({})).await;
+        let token = project.wait_state(&token, &["active"]).await["token"].as_str().expect("a token").to_owned();
+        for number in 1..=n_hosts {
+            let seams = self.seams.clone();
+            let identity = Identity { host_uuid: seams.random.uuid(), register_key: seams.random.uuid(), keys: None };
+            let engine: Arc<dyn Engine> = Arc::new(Simulated::new(seams.clone(), Latency::none()));
+            let name = format!("host-{number}");
+            let address = Some(std::net::IpAddr::from([10, 1, 0, number as u8]));
+            let network = Arc::new(SimulatedNetwork);
+            let mut host = Host::simulated(&name, engine, network, identity, address, BTreeMap::new());
+            let source = run::registered(&seams, &mut host, Some(&self.url), Some(&token)).await.expect("registers");
+            let running = run::run(seams.clone(), host, source, Metrics::default());
+            seams.tasks.spawn("host", async move { drop(running.await) });
+        }
+        let joined = async {
+            loop {
+                let hosts = project.get("hosts").await.body["data"].as_array().cloned().unwrap_or_default();
+                if hosts.iter().filter(|host| host["state"] == "active").count() >= n_hosts {
+                    return hosts;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, joined).await {
+            Ok(hosts) => hosts,
+            Err(_) => panic!("waited for {n_hosts} hosts: {:?}", project.get("hosts").await),
+        }
     }
 
     /// Stops the server in order; `false` when something did not end.

@@ -31,7 +31,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     #[error("preparing the database for its first use")]
-    Database(#[source] Failure),
+    Database(#[source] Box<Failure>),
 }
 
 /// The administrator's key, told once.
@@ -52,7 +52,7 @@ pub async fn prepare(state: &ServerState, address: SocketAddr) -> Result<Option<
             Ok(keys == 0)
         })
         .await
-        .map_err(Error::Database)?;
+        .map_err(|failure| Error::Database(Box::new(failure)))?;
     let key = (needs_key && !state.options.dev).then(|| AdminKey {
         access_key: secret::public_value(&state.seams.random),
         secret_key: secret::secret_value(&state.seams.random),
@@ -83,7 +83,7 @@ pub async fn prepare(state: &ServerState, address: SocketAddr) -> Result<Option<
             Ok(())
         })
         .await
-        .map_err(Error::Database)?;
+        .map_err(|failure| Error::Database(Box::new(failure)))?;
     Ok(key)
 }
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
+use remuda_model::Host;
 use remuda_orchestrator::Orchestrator;
 use remuda_orchestrator::hosts::{HostSession, ReportRefused};
 use remuda_runtime::link::{Closed, Receiver, Sender};
-use remuda_model::Host;
 use remuda_runtime::{Link, Tasks};
 use remuda_schema::Id;
 use remuda_wire::frame;
 use remuda_wire::session::{Down, Hello, PROTOCOL, Up, Welcome};
-use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 
 use super::sessions::Sessions;
@@ -119,7 +119,12 @@ impl Hub {
         if let Err(end) = say(sender, &welcome).await {
             return end;
         }
-        tracing::info!(host = public_id(session), name = hello.name, generation = session.generation, "agent connected");
+        tracing::info!(
+            host = public_id(session),
+            name = hello.name,
+            generation = session.generation,
+            "agent connected"
+        );
         let (acks, acked) = mpsc::channel(64);
         tokio::select! {
             biased;

@@ -87,6 +87,7 @@ pub fn create(
     fields: &mut Object,
     context: &Context,
 ) -> Result<Created, Failure> {
+    check_images(call, fields)?;
     match schema.name {
         "apiKey" | "credential" => keys::create(tx, call, fields).map(Created::Prepared),
         "registrationToken" => {
@@ -102,6 +103,18 @@ pub fn create(
         }
         _ => Ok(Created::Prepared(Object::new())),
     }
+}
+
+/// Simulated images are for servers that were started for them.
+fn check_images(call: &Call, fields: &Object) -> Result<(), ApiError> {
+    let is_simulated =
+        |image: Option<&Value>| image.and_then(Value::as_str).is_some_and(|image| image.starts_with("sim:"));
+    let nested = fields.get("launchConfig").and_then(|config| config.get("imageUuid"));
+    if call.server.options.simulator || !is_simulated(fields.get("imageUuid")) && !is_simulated(nested) {
+        return Ok(());
+    }
+    Err(ApiError::field(Code::InvalidReference, "imageUuid")
+        .because("`sim:` images are taken only by a server started with `--simulator`"))
 }
 
 /// After a row was made, in the same transaction.
@@ -176,12 +189,8 @@ pub fn decorate(call: &Call, schema: &Schema, row: &AnyRow) -> Result<AnyRow, Fa
         "register" => register::decorate(call, &mut row)?,
         "credential" if call.principal.role != Role::Service => drop(row.data.remove("secretValue")),
         "container" | "instance" => host_access::overlay_sample(call, &mut row),
-        "auditLog" => {
-            // A number without its type cannot be spelled.
-            if row.data.get("resourceType").is_none_or(Value::is_null) {
-                row.data.remove("resourceId");
-            }
-        }
+        // A number without its type cannot be spelled.
+        "auditLog" if row.get("resourceType").is_null() => drop(row.data.remove("resourceId")),
         _ => {}
     }
     Ok(row)
