@@ -1,0 +1,341 @@
+//! The command line against a real server with simulated hosts: what it prints, and the codes it ends with (`cli.md`).
+#![allow(clippy::unwrap_used, reason = "a test ends where it finds something wrong")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use remuda_testbed::wait;
+use serde_json::Value;
+
+const BIN: &str = env!("CARGO_BIN_EXE_remuda");
+/// Only a bug takes this long.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server with access control, two simulated hosts, and a home directory for the person.
+struct World {
+    server: Child,
+    agent: Option<Child>,
+    url: String,
+    keys: (String, String),
+    home: tempfile::TempDir,
+}
+
+/// What a command line did.
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl World {
+    fn start() -> World {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("data");
+        let mut command = Command::new(BIN);
+        command.args(["server", "--simulator", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+        let log = fs::File::create(home.path().join("server.log")).unwrap();
+        let mut server = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let ready = lines.find_map(|line| line.unwrap().strip_prefix("ready: ").map(str::to_owned)).unwrap();
+        let url = ready.split(' ').next().unwrap().to_owned();
+        let written = fs::read_to_string(data.join("admin.env")).unwrap();
+        let value = |name: &str| {
+            let mut lines = written.lines().filter_map(|line| line.trim_start_matches("export ").split_once('='));
+            lines.find(|(key, _)| *key == name).unwrap().1.trim_matches(['"', '\'']).to_owned()
+        };
+        let keys = (value("REMUDA_ACCESS_KEY"), value("REMUDA_SECRET_KEY"));
+        World { server, agent: None, url, keys, home }
+    }
+
+    /// With two hosts.
+    fn with_hosts() -> World {
+        let mut world = World::start();
+        let made = world.ok(&["api", "POST", "registrationtokens", "-d", "{}", "-q"]);
+        let path = format!("registrationtokens/{}", made.trim());
+        let token = eventually("a token", || {
+            let token: Value = serde_json::from_str(&world.ok(&["api", "GET", &path]))?;
+            token["token"].as_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("{token}"))
+        });
+        let log = fs::File::create(world.home.path().join("agent.log")).unwrap();
+        let agent = Command::new(BIN)
+            .args(["agent", "--engine", "simulated", "--hosts", "2", "--url", &world.url, "--token", &token])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        world.agent = Some(agent);
+        eventually("two hosts", || {
+            let hosts: Value = serde_json::from_str(&world.ok(&["host", "ls", "-o", "json"]))?;
+            let active = hosts.as_array().unwrap().iter().filter(|host| host["state"] == "active").count();
+            anyhow::ensure!(active == 2, "{hosts}");
+            Ok(())
+        });
+        world
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BIN);
+        command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
+        command.env_clear().env("HOME", self.home.path()).env("REMUDA_URL", &self.url);
+        command.env("REMUDA_ACCESS_KEY", &self.keys.0).env("REMUDA_SECRET_KEY", &self.keys.1);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        Run::of(self.command(args).output().unwrap())
+    }
+
+    /// Standard output of a command that has to succeed.
+    fn ok(&self, args: &[&str]) -> String {
+        let run = self.run(args);
+        assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
+        run.stdout
+    }
+
+    /// A command that has to end with that code and say that.
+    fn refused(&self, args: &[&str], code: i32, says: &str) {
+        let run = self.run(args);
+        assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
+        assert!(run.stderr.contains(says), "{args:?} does not say {says:?}: {run:?}");
+        assert!(!run.stderr.contains(&self.keys.1), "{args:?} shows the secret: {run:?}");
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.home.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+impl Run {
+    fn of(output: Output) -> Run {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in ["server.log", "agent.log"] {
+                let log = fs::read_to_string(self.home.path().join(name)).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("the end of {name}:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+            }
+        }
+        for child in self.agent.iter_mut().chain([&mut self.server]) {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn eventually<T>(what: &str, probe: impl FnMut() -> anyhow::Result<T>) -> T {
+    wait::until(what, LIMIT, probe).unwrap()
+}
+
+const COMPOSE: &str = "web:\n  image: sim:web\n  ports: ['8000:80']\n  links: ['store:db']\nstore:\n  image: sim:store\n  environment: {A: '1'}\n";
+
+#[test]
+fn without_hosts_everything_is_empty_and_every_mistake_has_its_code() {
+    let world = World::start();
+    assert_eq!(world.ok(&["ps", "-q"]), "");
+    assert_eq!(world.ok(&["ps", "-c", "-o", "json"]), "[]\n");
+    assert_eq!(world.ok(&["host", "ls", "--no-headers"]), "");
+    assert_eq!(world.ok(&["env", "-o", "name"]), "Default\n");
+    assert!(world.ok(&[]).contains("Usage: remuda"));
+    assert!(world.ok(&["completion", "bash"]).contains("remuda"));
+    assert!(world.ok(&["version"]).contains(concat!("server  ", env!("CARGO_PKG_VERSION"))));
+    assert!(world.ok(&["server", "status"]).contains("database"));
+    assert!(world.ok(&["doctor"]).contains("is accepted"));
+
+    world.refused(&["inspect", "nobody"], 3, "is called `nobody`");
+    world.refused(&["logs", "nobody"], 3, "is called `nobody`");
+    world.refused(&["scale", "web=x"], 2, "web=x");
+    world.refused(&["ps", "--columns", "SIZE"], 2, "columns: NAME");
+    world.refused(&["stack", "create", "my_app"], 2, "`my-app`");
+    world.refused(&["up", "-d"], 2, "compose.yaml");
+    world.refused(&["api", "GET", "services/1s99"], 3, "404");
+    world.refused(&["api", "GET", "http://elsewhere/v1"], 2, "keys are not sent elsewhere");
+    world.refused(&["--env", "nowhere", "ps"], 3, "Default (1a5)");
+    world.refused(&["--url", "http://127.0.0.1:1", "ps"], 4, "cannot connect");
+    world.refused(&["--secret-key", "wrong", "ps"], 4, "rejected access key");
+    world.refused(&["--debug", "ps"], 0, "GET");
+    // Looking leaves nothing behind.
+    assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+
+    world.write("bad/docker-compose.yml", "web:\n  image: sim:web\n  port: ['80']\n  links: [stor]\n");
+    let run = world.run(&["-f", "bad/docker-compose.yml", "up", "-d"]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    for part in ["bad/docker-compose.yml:3:3: web.port", "did you mean `ports`", "no service `stor`"] {
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+    }
+
+    let failed = world.run(&["-o", "json", "inspect", "nobody"]);
+    let error: Value = serde_json::from_str(&failed.stderr).unwrap();
+    assert_eq!((&error["error"]["code"], &error["error"]["exit"]), (&"notFound".into(), &3.into()), "{error}");
+}
+
+#[test]
+fn keys_are_tried_stored_and_masked() {
+    let world = World::start();
+    let bare = |args: &[&str]| {
+        let mut command = world.command(args);
+        command.env_remove("REMUDA_URL").env_remove("REMUDA_ACCESS_KEY").env_remove("REMUDA_SECRET_KEY");
+        command
+    };
+    // Nobody to ask, and nothing hangs.
+    let run = Run::of(bare(&["login", &world.url]).output().unwrap());
+    assert_eq!(run.code, Some(4), "{run:?}");
+    let login = ["login", &world.url, "--name", "lab", "--access-key", &world.keys.0, "--secret-key-stdin"];
+    let mut child = bare(&login).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{}\n", world.keys.1).as_bytes()).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains("environment Default (1a5)"), "{run:?}");
+
+    let file = world.home.path().join(".config/remuda/config.toml");
+    assert_eq!(mode(&file), 0o600);
+    assert!(fs::read_to_string(&file).unwrap().contains(&world.keys.1));
+    let ok = |args: &[&str]| {
+        let run = Run::of(bare(args).output().unwrap());
+        assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
+        run.stdout
+    };
+    assert_eq!(ok(&["context", "ls", "-q"]), "lab\n");
+    let shown = ok(&["context", "show"]);
+    assert!(shown.contains(&world.url) && !shown.contains(&world.keys.1), "{shown}");
+    assert_eq!(ok(&["ps", "-q"]), "");
+    ok(&["context", "env", "Default"]);
+    assert!(ok(&["context", "show"]).contains("1a5"));
+    ok(&["logout"]);
+    assert!(!fs::read_to_string(&file).unwrap().contains(&world.keys.1));
+    let run = Run::of(bare(&["ps"]).output().unwrap());
+    assert_eq!(run.code, Some(4), "{run:?}");
+    ok(&["context", "rm", "lab"]);
+    assert_eq!(ok(&["context", "ls", "-q"]), "");
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_stack_comes_up_changes_size_and_goes() {
+    let world = World::with_hosts();
+    world.write("My_Shop/docker-compose.yml", COMPOSE);
+    world.write("My_Shop/rancher-compose.yml", "store:\n  scale: 2\n");
+    let up = ["-f", "My_Shop/docker-compose.yml", "up", "-d"];
+
+    assert_eq!(world.ok(&["-f", "My_Shop/docker-compose.yml", "config", "--services"]), "store\nweb\n");
+    world.ok(&up);
+    let services = world.ok(&["ps", "--columns", "NAME,STATE,SCALE,IMAGE", "--no-headers"]);
+    let rows: Vec<Vec<&str>> = services.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 2, "{services}");
+    assert_eq!((rows[0][0], rows[0][2], rows[0][3]), ("my-shop/store", "2/2", "sim:store"), "{services}");
+    assert_eq!((rows[1][0], rows[1][2]), ("my-shop/web", "1/1"), "{services}");
+
+    // Up again changes nothing; the stack is found whatever its case.
+    let containers = world.ok(&["ps", "-c", "-q"]);
+    assert_eq!(containers.lines().count(), 3, "{containers}");
+    world.ok(&up);
+    world.ok(&["-p", "MY-SHOP", "-f", "My_Shop/docker-compose.yml", "up", "-d"]);
+    assert_eq!(world.ok(&["ps", "-c", "-q"]), containers);
+    assert_eq!(world.ok(&["stack", "ls", "-o", "name"]), "my-shop\n");
+
+    // A changed service is said, and left alone.
+    world.write("My_Shop/docker-compose.yml", &COMPOSE.replace("'1'", "'2'"));
+    world.refused(&up, 1, "store");
+    assert_eq!(world.ok(&["ps", "-c", "-q"]), containers);
+    world.write("My_Shop/docker-compose.yml", COMPOSE);
+
+    world.ok(&["scale", "my-shop/store=3"]);
+    assert_eq!(world.ok(&["ps", "my-shop/store", "-q"]).lines().count(), 3);
+    world.refused(&["scale", "my-shop/stor=3"], 3, "did you mean `store`?");
+
+    world.ok(&["stop", "my-shop/web"]);
+    world.ok(&["wait", "my-shop/web", "--for", "inactive"]);
+    assert_eq!(world.ok(&["ps", "-q"]).lines().count(), 1);
+    assert_eq!(world.ok(&["ps", "-a", "-q"]).lines().count(), 2);
+    world.ok(&["start", "my-shop/web"]);
+    world.refused(&["wait", "my-shop/web", "--for", "inactive", "--timeout", "1s"], 5, "timed out");
+
+    world.refused(&["rm", "my-shop"], 2, "--yes");
+    world.ok(&["rm", "my-shop", "--force", "-y"]);
+    assert_eq!(world.ok(&["ps", "-c", "-a", "-q"]), "");
+    assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+}
+
+#[test]
+fn commands_run_in_containers_and_logs_come_out() {
+    let world = World::with_hosts();
+    world.write("app/docker-compose.yml", "job:\n  image: sim:job/lines/5\nother:\n  image: sim:other\n");
+    world.ok(&["-f", "app/docker-compose.yml", "up", "-d"]);
+
+    for (command, code, stdout) in [
+        (&["exec", "app/job", "--", "echo", "hello"][..], 0, "hello\n"),
+        (&["exec", "app/job", "--", "sh", "-c", "exit 3"], 3, ""),
+        (&["exec", "app/job#1", "--", "no-such-program"], 127, ""),
+    ] {
+        let run = world.run(command);
+        assert_eq!((run.code, run.stdout.as_str()), (Some(code), stdout), "{command:?}: {run:?}");
+    }
+    let mut child = world
+        .command(&["exec", "-i", "app/job", "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // More than any buffer on the way: whoever reads only after all is written would wait for ever.
+    let text = "0123456789abcdef".repeat(1 << 16);
+    let sent = text.clone();
+    let writer = std::thread::spawn(move || input.write_all(sent.as_bytes()));
+    let run = Run::of(child.wait_with_output().unwrap());
+    writer.join().unwrap().unwrap();
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout == text, "{} of {} bytes came back", run.stdout.len(), text.len());
+
+    assert_eq!(world.ok(&["logs", "-n", "5", "app/job"]).lines().count(), 5);
+    let lines = world.ok(&["logs", "-o", "jsonl", "-n", "1", "app/job"]);
+    let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(line["container"], "app_job_1", "{line}");
+
+    let top = world.ok(&["top", "--once", "-o", "json"]);
+    let top: Value = serde_json::from_str(&top).unwrap();
+    assert_eq!(top.as_array().unwrap().len(), 2, "{top}");
+
+    // A name of two kinds is asked back, with what to type.
+    world.ok(&["stack", "create", "job"]);
+    world.refused(&["inspect", "job"], 3, "service job (1s");
+    assert!(world.ok(&["inspect", "stack:job"]).contains("\"environment\""));
+
+    // A reader that goes away ends the command quietly.
+    let mut child =
+        world.command(&["api", "GET", "/v1/schemas"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn hosts_are_shown_rested_and_removed() {
+    let world = World::with_hosts();
+    let shown = world.ok(&["host", "show", "sim-1"]);
+    assert!(shown.contains("Name        sim-1") && shown.contains("active"), "{shown}");
+    world.ok(&["host", "deactivate", "sim-1"]);
+    world.ok(&["wait", "host:sim-1", "--for", "inactive"]);
+    world.ok(&["run", "--name", "test/one", "--scale", "2", "sim:one"]);
+    assert_eq!(world.ok(&["ps", "-c", "--columns", "HOST", "--no-headers"]), "sim-2\nsim-2\n");
+    world.ok(&["host", "activate", "sim-1"]);
+    world.refused(&["host", "rm", "sim-1"], 2, "--yes");
+    world.ok(&["host", "rm", "sim-1", "--yes"]);
+    assert_eq!(world.ok(&["host", "ls", "-o", "name"]), "sim-2\n");
+}
