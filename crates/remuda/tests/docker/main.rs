@@ -59,7 +59,7 @@ fn a_compose_stack_comes_up_and_finds_its_services_by_name() {
     let code = ride.cli_status(&["exec", "hello/web", "--", "sh", "-c", "exit 7"]);
     assert_eq!(code, Some(7), "the exit code of a command is the remote one's");
 
-    ride.cli(&["rm", "hello", "--force", "-y"]);
+    ride.cli(&["rm", "hello", "--force"]);
     eventually("an empty host", || {
         anyhow::ensure!(ride.running().is_empty(), "{:?}", ride.running());
         Ok(())
@@ -73,7 +73,7 @@ fn whatever_is_killed_the_same_containers_run_again() {
     eventually("the page", || ride.page());
     let before = ride.running();
     assert_eq!(before.len(), 3, "{before:?}");
-    let answers = ride.services();
+    let answers = ride.services().unwrap();
 
     ride.kill_server();
     // A server that is down is no outage: containers, addresses and names go on.
@@ -81,7 +81,7 @@ fn whatever_is_killed_the_same_containers_run_again() {
     assert!(page.contains("store at 10.42."), "{page}");
     assert_eq!(ride.running(), before);
     ride.start_server();
-    assert_eq!(ride.services(), answers);
+    assert_eq!(ride.services().unwrap(), answers);
 
     ride.kill_agent();
     let page = ride.page().unwrap();

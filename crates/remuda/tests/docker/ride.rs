@@ -8,7 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use remuda_client::{Client, Config, Resource};
 use remuda_testbed::{Host, Testbed, wait};
+use serde_json::json;
+use tokio::runtime::Runtime;
 
 const BIN: &str = env!("CARGO_BIN_EXE_remuda");
 /// Only a bug takes this long.
@@ -32,6 +35,7 @@ pub struct Ride {
     address: String,
     token: String,
     keys: Vec<(String, String)>,
+    runtime: Runtime,
     bed: Testbed,
 }
 
@@ -41,7 +45,9 @@ impl Ride {
         let bed = Testbed::start(1).unwrap();
         let port = std::net::TcpListener::bind((bed.gateway(), 0)).unwrap().local_addr().unwrap().port();
         let address = format!("{}:{port}", bed.gateway());
-        let mut ride = Ride { server: None, agent: None, address, token: String::new(), keys: Vec::new(), bed };
+        let runtime = Runtime::new().unwrap();
+        let mut ride =
+            Ride { server: None, agent: None, address, token: String::new(), keys: Vec::new(), runtime, bed };
 
         let mut build = Command::new(root().join("examples/hello/build-image"));
         build.env("DOCKER_HOST", ride.host().docker_host());
@@ -55,8 +61,8 @@ impl Ride {
         ride.token = ride.registration_token();
         ride.start_agent();
         eventually("the host", || {
-            let hosts = ride.cli(&["host", "ls", "-q"]);
-            anyhow::ensure!(!hosts.trim().is_empty(), "none has joined; the agent says:\n{}", ride.log("agent"));
+            let hosts = ride.list("hosts", &[("state", "active")])?;
+            anyhow::ensure!(!hosts.is_empty(), "none has joined; the agent says:\n{}", ride.log("agent"));
             Ok(())
         });
         ride
@@ -116,7 +122,7 @@ impl Ride {
         });
         assert!(page.contains("visit"), "{page}");
         eventually("the same answers", || {
-            let now = self.services();
+            let now = self.services()?;
             anyhow::ensure!(now == services, "{now}\ninstead of\n{services}");
             Ok(())
         });
@@ -144,8 +150,33 @@ impl Ride {
     }
 
     /// What the API says of services and their containers, without what time changes.
-    pub fn services(&self) -> String {
-        self.cli(&["ps", "-c", "--columns", "NAME,STATE,HOST,IP,IMAGE"])
+    pub fn services(&self) -> Result<String> {
+        let mut said = String::new();
+        for service in self.list("services", &[("removed_null", "true")])? {
+            said += &format!("{} {} {}\n", service.name(), service.state(), service.get("scale"));
+        }
+        for container in self.list("containers", &[("removed_null", "true"), ("sort", "name")])? {
+            let (external, address) = (container.text("externalId"), container.text("primaryIpAddress"));
+            said += &format!("{} {} {external} {address}\n", container.name(), container.state());
+        }
+        Ok(said)
+    }
+
+    /// What a collection holds, over a connection of its own: the server may be another since.
+    pub fn list(&self, collection: &str, filters: &[(&str, &str)]) -> Result<Vec<Resource>> {
+        self.runtime.block_on(async { Ok(self.client().await?.list(collection, filters).await?) })
+    }
+
+    async fn client(&self) -> Result<Client> {
+        let key = |name: &str| self.keys.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let config = Config {
+            url: format!("http://{}", self.address),
+            access_key: key("REMUDA_ACCESS_KEY"),
+            secret_key: key("REMUDA_SECRET_KEY"),
+            environment: Some(String::from("Default")),
+            ..Config::default()
+        };
+        Ok(Client::connect(config).await?)
     }
 
     pub fn docker(&self, args: &[&str]) -> String {
@@ -179,12 +210,17 @@ impl Ride {
     }
 
     fn registration_token(&self) -> String {
-        let made = self.cli(&["api", "POST", "/v1/registrationtokens", "-d", "{}"]);
-        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
-        let path = format!("/v1/registrationtokens/{}", made["id"].as_str().unwrap());
-        eventually("a registration token", || {
-            let token: serde_json::Value = serde_json::from_str(&self.cli(&["api", "GET", &path]))?;
-            token["token"].as_str().map(String::from).context("it is not there yet")
+        self.runtime.block_on(async {
+            let client = self.client().await.unwrap();
+            let mut token = client.create("registrationTokens", &json!({})).await.unwrap();
+            // It has the token once it is active; a second request is enough for that, a hundred are a bug.
+            for _ in 0..100 {
+                token = client.reload(&token).await.unwrap();
+                if let Some(text) = token.maybe("token") {
+                    return text.to_string();
+                }
+            }
+            panic!("a registration token without a token: {token:?}")
         })
     }
 
