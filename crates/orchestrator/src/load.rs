@@ -95,32 +95,42 @@ fn load_table(
     ids: &BTreeSet<i64>,
     records: &mut Vec<Record>,
 ) -> Result<(), Error> {
-    match table {
-        "account" if is_project => load_of::<Project>(read, ids, records),
-        "account" => load_of::<Account>(read, ids, records),
-        "agent" => load_of::<Agent>(read, ids, records),
-        "network" => load_of::<Network>(read, ids, records),
-        "physicalHost" => load_of::<PhysicalHost>(read, ids, records),
-        "host" => load_of::<Host>(read, ids, records),
-        "storagePool" => load_of::<StoragePool>(read, ids, records),
-        "environment" => load_of::<Stack>(read, ids, records),
-        "service" => load_of::<Service>(read, ids, records),
-        "instance" => load_of::<Container>(read, ids, records),
-        "serviceExposeMap" => load_of::<ServiceExposeMap>(read, ids, records),
-        "serviceConsumeMap" => load_of::<ServiceConsumeMap>(read, ids, records),
-        "port" => load_of::<Port>(read, ids, records),
-        "volume" => load_of::<Volume>(read, ids, records),
-        "mount" => load_of::<Mount>(read, ids, records),
-        "image" => load_of::<Image>(read, ids, records),
-        "instanceLink" => load_of::<InstanceLink>(read, ids, records),
-        "ipAddress" => load_of::<IpAddress>(read, ids, records),
-        "label" => load_of::<Label>(read, ids, records),
-        "credential" => load_of::<Credential>(read, ids, records),
-        "projectMember" => load_of::<ProjectMember>(read, ids, records),
-        "register" => load_of::<Register>(read, ids, records),
-        "containerEvent" => load_of::<ContainerEvent>(read, ids, records),
-        _ => Ok(()),
+    // Asked of the declarations: a table is not always named like its type.
+    macro_rules! by_table {
+        ($($ty:ty),* $(,)?) => {
+            $(if table == <$ty>::TABLE {
+                return load_of::<$ty>(read, ids, records);
+            })*
+        };
     }
+    if is_project {
+        return load_of::<Project>(read, ids, records);
+    }
+    by_table!(
+        Account,
+        Agent,
+        Network,
+        PhysicalHost,
+        Host,
+        StoragePool,
+        Stack,
+        Service,
+        Container,
+        ServiceExposeMap,
+        ServiceConsumeMap,
+        Port,
+        Volume,
+        Mount,
+        Image,
+        InstanceLink,
+        IpAddress,
+        Label,
+        Credential,
+        ProjectMember,
+        Register,
+        ContainerEvent,
+    );
+    Ok(())
 }
 
 /// One row as it is now.
@@ -135,4 +145,33 @@ pub fn settings(read: &Read<'_>) -> Result<Settings, Error> {
     let rows = read.list::<Setting>(&Scope::Everything, &Query::new().all())?;
     let stored = rows.into_iter().filter_map(|row| Some((row.meta.name.clone()?, row.data.value?)));
     Ok(Settings::new(stored.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_runtime::Seams;
+    use remuda_store::{Options, Store};
+
+    use super::*;
+
+    /// A type of which somebody forgets the table would never be followed.
+    #[tokio::test(start_paused = true)]
+    async fn every_type_with_a_machine_is_followed() {
+        let registry = remuda_model::registry();
+        let store = Store::open(Options::memory(), registry, Seams::seeded(1, 1)).await.expect("opens");
+        // Nothing is an `instance` and no more: it is the union that clients read.
+        for def in registry.types().filter(|def| def.machine.is_some() && def.name != "instance") {
+            let table = def.table().expect("machines have rows");
+            let name = def.name;
+            let found = store
+                .write(move |tx| -> Result<bool, Error> {
+                    let meta =
+                        remuda_schema::Meta { kind: name.to_owned(), state: "requested".into(), ..Default::default() };
+                    let row = tx.insert_any(def, Row { meta, data: serde_json::Map::new() })?;
+                    Ok(one(tx, table, name, row.meta.id)?.is_some())
+                })
+                .await;
+            assert!(found.expect("stored").value, "{name}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use remuda_model::{
     Agent, Container, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network, PhysicalHost, Port,
     Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack, StoragePool, Volume,
 };
-use remuda_schema::{Row, Time};
+use remuda_schema::{Resource, Row, Time};
 
 use crate::record::Record;
 
@@ -294,29 +294,38 @@ impl World {
         {
             rows.get(&id).map(|row| Record::from(Arc::clone(row)))
         }
-        match table {
-            "account" => self.project.as_ref().filter(|row| row.meta.id == id).map(|row| Record::from(Arc::clone(row))),
-            "agent" => find(&self.agents, id),
-            "host" => find(&self.hosts, id),
-            "physicalHost" => find(&self.physical_hosts, id),
-            "storagePool" => find(&self.storage_pools, id),
-            "environment" => find(&self.stacks, id),
-            "service" => find(&self.services, id),
-            "instance" => find(&self.containers, id),
-            "serviceExposeMap" => find(&self.expose_maps, id),
-            "serviceConsumeMap" => find(&self.consume_maps, id),
-            "port" => find(&self.ports, id),
-            "volume" => find(&self.volumes, id),
-            "mount" => find(&self.mounts, id),
-            "image" => find(&self.images, id),
-            "instanceLink" => find(&self.links, id),
-            "network" => find(&self.networks, id),
-            "ipAddress" => find(&self.addresses, id),
-            "label" => find(&self.labels, id),
-            "credential" => find(&self.credentials, id),
-            "projectMember" => find(&self.members, id),
-            _ => None,
+        macro_rules! by_table {
+            ($($ty:ty: $rows:ident),* $(,)?) => {
+                $(if table == <$ty>::TABLE {
+                    return find(&self.$rows, id);
+                })*
+            };
         }
+        if table == Project::TABLE {
+            return self.project.as_ref().filter(|row| row.meta.id == id).map(|row| Record::from(Arc::clone(row)));
+        }
+        by_table!(
+            Agent: agents,
+            Host: hosts,
+            PhysicalHost: physical_hosts,
+            StoragePool: storage_pools,
+            Stack: stacks,
+            Service: services,
+            Container: containers,
+            ServiceExposeMap: expose_maps,
+            ServiceConsumeMap: consume_maps,
+            Port: ports,
+            Volume: volumes,
+            Mount: mounts,
+            Image: images,
+            InstanceLink: links,
+            Network: networks,
+            IpAddress: addresses,
+            Label: labels,
+            Credential: credentials,
+            ProjectMember: members,
+        );
+        None
     }
 
     fn container_changed(&mut self, id: i64, old: Option<&Row<Container>>, new: Option<&Row<Container>>) {
