@@ -9,6 +9,8 @@ use crate::resource::Resource;
 
 /// Longest time between two readings while events come.
 const READ_AGAIN: Duration = Duration::from_secs(10);
+/// The first time: a server may open the socket a moment before it listens for changes.
+const READ_SOON: Duration = Duration::from_secs(1);
 /// The same while there are none (no environment, or the subscription broke).
 const READ_OFTEN: Duration = Duration::from_millis(500);
 
@@ -44,6 +46,7 @@ impl Client {
         let mut last = resource.clone();
         let waited = tokio::time::timeout(limit, async {
             let mut events = self.events().await.ok();
+            let mut pause = READ_SOON;
             loop {
                 let now = self.reload(&last).await?;
                 watch(&now);
@@ -51,7 +54,10 @@ impl Client {
                 match judge(&last) {
                     Verdict::Done => return Ok(()),
                     Verdict::Failed(message) => return Err(Error::Failed { what: last.title(), message }),
-                    Verdict::NotYet => next_change(&mut events, last.id()).await,
+                    Verdict::NotYet => {
+                        next_change(&mut events, last.id(), pause).await;
+                        pause = (pause * 2).min(READ_AGAIN);
+                    }
                 }
             }
         });
@@ -73,11 +79,11 @@ impl Client {
 }
 
 /// Returns when the resource may have changed.
-async fn next_change(events: &mut Option<Events>, id: &str) {
+async fn next_change(events: &mut Option<Events>, id: &str, pause: Duration) {
     let Some(open) = events else {
         return tokio::time::sleep(READ_OFTEN).await;
     };
-    let heard = tokio::time::timeout(READ_AGAIN, async {
+    let heard = tokio::time::timeout(pause, async {
         loop {
             match open.next().await {
                 Ok(change) if change.id == id => return true,

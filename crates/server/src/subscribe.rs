@@ -109,17 +109,19 @@ pub async fn open(
     let wants_changes = names.iter().any(|name| matches(name, CHANGE));
     let subscriber = Subscriber { call, headers: parts.headers.clone(), wants_changes };
     let state = state.clone();
+    // Before the answer: who reads a resource once it has come must hear of every later change.
+    let commits = state.events.0.subscribe();
     if is_upgrade {
         let upgrade = WebSocketUpgrade::from_request_parts(parts, &())
             .await
             .map_err(|error| ApiError::new(Code::BadRequest).detailed(error.to_string()))?;
-        return Ok(upgrade.on_upgrade(move |socket| serve(state, subscriber, socket)));
+        return Ok(upgrade.on_upgrade(move |socket| serve(state, subscriber, commits, socket)));
     }
     let (send, receive) = mpsc::channel(MAX_QUEUED);
     let tasks = state.seams.tasks.clone();
     tasks.spawn_until_stopped("subscriber", async move {
         state.metrics.subscribers.inc();
-        subscriber.produce(&state, send).await;
+        subscriber.produce(&state, commits, send).await;
         state.metrics.subscribers.dec();
     });
     let stream = futures_util::stream::unfold(receive, |mut receive: mpsc::Receiver<String>| async move {
@@ -167,7 +169,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-async fn serve(state: ServerState, subscriber: Subscriber, socket: WebSocket) {
+async fn serve(state: ServerState, subscriber: Subscriber, commits: Commits, socket: WebSocket) {
     state.metrics.subscribers.inc();
     let (mut sink, mut stream) = socket.split();
     let (send, mut receive) = mpsc::channel::<String>(MAX_QUEUED);
@@ -186,7 +188,7 @@ async fn serve(state: ServerState, subscriber: Subscriber, socket: WebSocket) {
         () = state.seams.tasks.stopping() => "the server is stopping",
         () = read => "the client is gone",
         // Its end closes the queue; what is queued is not worth sending any more.
-        reason = subscriber.produce(&state, send) => reason,
+        reason = subscriber.produce(&state, commits, send) => reason,
         reason = write => reason,
     };
     let frame = CloseFrame { code: 1001, reason: Utf8Bytes::from_static(reason) };
@@ -196,6 +198,9 @@ async fn serve(state: ServerState, subscriber: Subscriber, socket: WebSocket) {
     drop(tokio::time::timeout(Duration::from_secs(1), close).await);
     state.metrics.subscribers.dec();
 }
+
+/// What was committed since the subscription.
+type Commits = broadcast::Receiver<Arc<Vec<Change>>>;
 
 /// One stream and who reads it.
 struct Subscriber {
@@ -213,9 +218,8 @@ struct Due {
 
 impl Subscriber {
     /// Makes messages until the stream must end; says why.
-    async fn produce(&self, state: &ServerState, send: mpsc::Sender<String>) -> &'static str {
+    async fn produce(&self, state: &ServerState, mut commits: Commits, send: mpsc::Sender<String>) -> &'static str {
         const SLOW: &str = "the client reads too slowly";
-        let mut commits = state.events.0.subscribe();
         let mut resources: BTreeMap<(String, String, i64), Due> = BTreeMap::new();
         let clock = &state.seams.clock;
         let slow = || {
