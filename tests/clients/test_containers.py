@@ -210,4 +210,4 @@ def test_what_happened_is_in_the_audit_log(client, new_container):
         logs = client.list_audit_log(resourceType="container", resourceId=container.id)
         return [log for log in logs if log.eventType.startswith("api.container")]
 
-    assert wait_for("audit records", entries)[0].responseCode == 201
+    assert wait_for("audit records", entries)[0].responseCode == "201"

@@ -80,7 +80,8 @@ fn container(tx: &mut Tx<'_>, who: &Observer, observed: &ContainerObserved) -> R
     let up = observed.status.is_up();
     let started = if up { is_up(&mut row, observed, who) } else { is_down(&mut row, observed, who) };
     count_starts(&mut row, observed, started);
-    if row.meta.state == STOPPED && before.meta.state != STOPPED
+    if matches!(row.meta.state.as_str(), STOPPED | REMOVING)
+        && !matches!(before.meta.state.as_str(), STOPPED | REMOVING)
         || row.meta.state == ERROR && before.meta.state != ERROR
     {
         release_ports(tx, &row)?;
@@ -172,7 +173,7 @@ fn is_down(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observe
             exited(row, observed, who);
             return true;
         }
-        STOPPING if row.desired != WANT_RUNNING => row.meta.enter(STOPPED),
+        STOPPING if row.desired != WANT_RUNNING => has_stopped(row, who),
         PURGED => {
             row.purge_confirmed = false;
             transitions::enter(row, PURGING, who.now.plus_ms(who.settings.process_deadline_ms()));
@@ -180,6 +181,16 @@ fn is_down(row: &mut Row<Container>, observed: &ContainerObserved, who: &Observe
         _ => {}
     }
     false
+}
+
+/// A stop that was asked for is done. One on the way to removal does not rest: clients wait for `removed`, and a moment
+/// of `stopped` would look like the end.
+fn has_stopped(row: &mut Row<Container>, who: &Observer) {
+    if row.desired == WANT_REMOVED {
+        transitions::enter(row, REMOVING, who.now.plus_ms(who.settings.process_deadline_ms()));
+    } else {
+        row.meta.enter(STOPPED);
+    }
 }
 
 /// What is reported is the run that was asked for last, not the one before it.
@@ -266,7 +277,7 @@ fn gone(tx: &mut Tx<'_>, who: &Observer, mut row: Row<Container>) -> Result<(), 
             transitions::enter(&mut row, REMOVING, who.now.plus_ms(who.settings.process_deadline_ms()));
             release_ports(tx, &row)?;
         }
-        STOPPING if row.desired != WANT_RUNNING => row.meta.enter(STOPPED),
+        STOPPING if row.desired != WANT_RUNNING => has_stopped(&mut row, who),
         _ => return Ok(()),
     }
     tx.update(&mut row)

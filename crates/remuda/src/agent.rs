@@ -135,7 +135,7 @@ async fn serve(globals: Globals, args: AgentArgs) -> anyhow::Result<()> {
     let mut hosts = Vec::new();
     for number in 1..=args.hosts.max(1) {
         let mut host = match args.engine {
-            EngineKind::Simulated => simulated(&seams, &args, number, &labels)?,
+            EngineKind::Simulated => simulated(&seams, &args, url.as_deref(), number, &labels)?,
             EngineKind::Docker if args.hosts > 1 => bail!("`--hosts` is for simulated hosts; this machine is one"),
             EngineKind::Docker => {
                 let address = args.address.or_else(|| detect_address(url.as_deref()));
@@ -191,6 +191,7 @@ async fn serve_metrics(seams: &Seams, address: SocketAddr, metrics: Metrics) -> 
 fn simulated(
     seams: &Seams,
     args: &AgentArgs,
+    url: Option<&str>,
     number: usize,
     labels: &BTreeMap<String, String>,
 ) -> anyhow::Result<Host> {
@@ -199,7 +200,8 @@ fn simulated(
     // Simulated containers end with the process, and so does a simulated host's identity.
     let identity = Identity { host_uuid: seams.random.uuid(), register_key: seams.random.uuid(), keys: None };
     let engine: Arc<dyn Engine> = Arc::new(Simulated::new(seams.clone(), Latency::usual()));
-    Ok(Host::simulated(&name, engine, Arc::new(SimulatedNetwork), identity, args.address, labels.clone()))
+    let address = args.address.or_else(|| detect_address(url));
+    Ok(Host::simulated(&name, engine, Arc::new(SimulatedNetwork), identity, address, labels.clone()))
 }
 
 /// This machine.

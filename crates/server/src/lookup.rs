@@ -67,6 +67,19 @@ pub fn children(
     })
 }
 
+/// Live rows of a map type whose field `by` is one of these numbers: what was connected once is connected no more.
+pub fn connections(
+    read: &Read<'_>,
+    call: &Call,
+    through: &str,
+    by: &str,
+    parents: impl IntoIterator<Item = i64>,
+) -> Result<Vec<AnyRow>, Failure> {
+    let mut maps = children(read, call, through, by, parents)?;
+    maps.retain(|map| map.meta.is_live());
+    Ok(maps)
+}
+
 /// Those the policy lets the caller read.
 pub fn readable<'c>(call: &'c Call, schema: &'c Schema, rows: Vec<AnyRow>) -> impl Iterator<Item = AnyRow> + 'c {
     rows.into_iter().filter(move |row| policy::decide(&call.principal, Act::Read, schema, Some(row)).is_ok())

@@ -123,7 +123,7 @@ fn embed(
             }
         }
         LinkKind::Through { to, through, from, via } => {
-            let maps = lookup::children(read, call, through, from, rows.iter().map(|row| row.meta.id))?;
+            let maps = lookup::connections(read, call, through, from, rows.iter().map(|row| row.meta.id))?;
             let linked = lookup::by_numbers(read, call, to, maps.iter().filter_map(|map| map.get(via).as_i64()))?;
             for (row, document) in rows.iter().zip(documents) {
                 let mut found = Vec::new();
@@ -281,7 +281,7 @@ pub fn follow(
         }
         LinkKind::Through { to, through, from, via } => {
             let Some(schema) = target(to) else { return Ok(None) };
-            let maps = lookup::children(read, call, through, from, [row.meta.id])?;
+            let maps = lookup::connections(read, call, through, from, [row.meta.id])?;
             let linked = lookup::by_numbers(read, call, to, maps.iter().filter_map(|map| map.get(via).as_i64()))?;
             let data =
                 linked.values().map(|row| resource(call, schema, row, Secrets::Masked)).collect::<Result<_, _>>()?;

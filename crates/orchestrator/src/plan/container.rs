@@ -161,6 +161,9 @@ fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mu
     // Never seen on the host: there is nothing to stop; should it appear yet, the plan has it stopped.
     let Some(host) = host.filter(|_| row.external_id.is_some()) else {
         release_ports(world, row, plan);
+        if row.desired == WANT_REMOVED {
+            return step_on(row, REMOVING, moment, plan);
+        }
         return settle(row, STOPPED, plan);
     };
     let deadline = row.meta.progress.deadline.unwrap_or(moment.now).max(grace(world, moment));
