@@ -35,6 +35,8 @@ const MOST_ACTIONS: usize = 64;
 const INPUTS_AT_ONCE: usize = 256;
 /// A report that found the connection full is offered again after that long.
 const REOFFER_MS: u64 = 100;
+/// Why the engine counts as away before it was asked.
+const NOT_ASKED: &str = "it was not asked yet";
 const PROGRESS_EVERY_MS: u64 = 1_000;
 /// The network is looked after that often: engines and firewalls rewrite what they find.
 const NETWORK_EVERY_MS: u64 = 30_000;
@@ -178,7 +180,7 @@ impl Worker {
             memory,
             memory_changed: false,
             busy: BTreeSet::new(),
-            engine_down: Some("it was not asked yet".to_owned()),
+            engine_down: Some(NOT_ASKED.to_owned()),
             settled: false,
             outbox: None,
             reporter: Reporter::default(),
@@ -246,7 +248,8 @@ impl Worker {
                 now_ms,
             });
             wait(decision.look_again_ms);
-            wait(self.cached.held.network.as_ref().map(|_| self.network_at_ms + NETWORK_EVERY_MS));
+            let next_look = self.cached.held.network.as_ref().filter(|_| !self.network_busy);
+            wait(next_look.map(|_| self.network_at_ms + NETWORK_EVERY_MS));
             let free = MOST_ACTIONS.saturating_sub(self.busy.len());
             for action in decision.actions.into_iter().take(free) {
                 self.begin(action);
@@ -271,7 +274,7 @@ impl Worker {
             Input::Listing { ticket, containers } => self.listed(ticket, containers),
             Input::Seen(seen) => self.seen(seen),
             Input::EngineDown(reason) => {
-                if self.engine_down.is_none() {
+                if self.engine_down.as_deref().is_none_or(|known| known == NOT_ASKED) {
                     tracing::warn!(reason, "the container engine does not answer");
                     self.engine_changed.notify_one();
                 }
@@ -465,8 +468,10 @@ impl Worker {
 
     fn listed(&mut self, ticket: u64, containers: Vec<Seen>) {
         if let Some(reason) = self.engine_down.take() {
-            tracing::info!(reason, "the container engine answers");
-            self.engine_changed.notify_one();
+            if reason != NOT_ASKED {
+                tracing::info!(reason, "the container engine answers again");
+                self.engine_changed.notify_one();
+            }
             self.network_at_ms = 0;
         }
         let named: BTreeSet<String> = containers.iter().map(|seen| seen.docker_id.clone()).collect();
