@@ -95,7 +95,7 @@ impl Facts {
             }
             Err(problem) => (inner.info.lock().unwrap_or_else(PoisonError::into_inner).clone(), Some(problem)),
         };
-        let info = match &inner.proc {
+        let mut info = match &inner.proc {
             Some(proc) => json!({
                 "osInfo": os_info(&engine),
                 "cpuInfo": inner.cpu_info(proc),
@@ -114,6 +114,12 @@ impl Facts {
                 "iopsInfo": {},
             }),
         };
+        if engine == Info::default()
+            && let Some(info) = info.as_object_mut()
+        {
+            // Never answered: what the server knows from before is better than blanks.
+            info.remove("osInfo");
+        }
         HostFacts {
             hostname: inner.hostname.clone(),
             address: inner.address.map(|address| address.to_string()),
@@ -364,5 +370,6 @@ mod tests {
         engine.set_reachable(false);
         let facts = Facts::simulated(Arc::new(engine), "sim-1", None, BTreeMap::new()).gather().await;
         assert!(facts.engine_problem.is_some());
+        assert_eq!(facts.info.get("osInfo"), None);
     }
 }

@@ -138,15 +138,21 @@ fn pump(seams: &Seams, socket: Socket) -> Link {
     let (dead, died) = tokio::sync::oneshot::channel::<()>();
     seams.tasks.spawn("socket-writer", async move {
         let mut died = died;
+        // Whatever else is sent: the server may have nothing to say for long, and only its pongs tell that it is there.
+        let mut ping_at = writer_clock.instant() + PING_EVERY;
         loop {
+            let until_ping = ping_at.saturating_duration_since(writer_clock.instant());
             let message = tokio::select! {
                 biased;
                 _ = &mut died => break,
+                () = writer_clock.sleep(until_ping) => {
+                    ping_at = writer_clock.instant() + PING_EVERY;
+                    Message::Ping(Bytes::new())
+                }
                 message = from_user.next() => match message {
                     Some(Ok(message)) => Message::Binary(message),
                     _ => break,
                 },
-                () = writer_clock.sleep(PING_EVERY) => Message::Ping(Bytes::new()),
             };
             // A peer that reads nothing at all fills the kernel's buffer; the reader notices its silence.
             let sent = tokio::select! {

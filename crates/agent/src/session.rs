@@ -1,13 +1,14 @@
 //! The agent's side of its one connection: hello, plan and directory in, reports out, again and again with growing
 //! pauses. Whatever happens here, the containers go on running and are supervised.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use remuda_runtime::{Link, Seams};
 use remuda_wire::directory::{Directory, DirectoryUpdate};
 use remuda_wire::frame;
+use remuda_wire::observe::HostFacts;
 use remuda_wire::session::{Consumer, Down, Hello, PROTOCOL, Position, Up, Welcome};
 use remuda_wire::stream::StreamOpen;
 use serde::{Deserialize, Serialize};
@@ -177,7 +178,7 @@ async fn once(
         have,
         kind: session.kind.clone(),
         name: session.name.clone(),
-        facts: session.facts.gather().await,
+        facts: facts(session).await,
     };
     if let Err(ended) = send(&mut link, &Up::Hello(Box::new(hello))).await {
         return ended;
@@ -202,6 +203,12 @@ async fn once(
     }
     outboxes.send_replace(Some(outbox.clone()));
     talk(session, link, &welcome, directory, &outbox, waiting).await
+}
+
+/// The host's facts, with what the loop found out about its network.
+async fn facts(session: &Session) -> HostFacts {
+    let found = session.worker.network_problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    HostFacts { network_problem: found, ..session.facts.gather().await }
 }
 
 /// What we hold of the feed: the lesser of plan and directory, when both are of one store.
@@ -317,8 +324,8 @@ async fn talk(
                 () = session.worker.engine_changed.notified() => {}
                 () = clock.sleep(FACTS_EVERY) => {}
             }
-            let facts = session.facts.gather().await;
-            if outbox.send(Up::Facts(Box::new(facts))).await.is_err() {
+            let gathered = facts(session).await;
+            if outbox.send(Up::Facts(Box::new(gathered))).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remuda_agent::engine::simulated::{Latency, Simulated};
-use remuda_agent::host_network::SimulatedNetwork;
+use remuda_agent::host_network::{NoNetwork, SimulatedNetwork};
 use remuda_agent::links::{InProcess, Incoming, in_process};
 use remuda_agent::metrics::Metrics;
 use remuda_agent::run::{Host, identity, run};
@@ -439,4 +439,26 @@ async fn many_hosts_live_in_one_process() {
     for server in &mut servers {
         server.until("all run", |server| (0..5).all(|n| server.is(&format!("c{n}"), Status::Running))).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_network_is_said_again_with_the_next_hello() {
+    let seams = seams();
+    let engine = Arc::new(Simulated::new(seams.clone(), Latency::usual()));
+    let (source, incoming) = in_process();
+    let identity = identity(&seams, None).expect("an identity");
+    let network = Arc::new(NoNetwork { reason: "no root".into() });
+    let host = Host::simulated("h", engine, network, identity, None, BTreeMap::new());
+    let running = run(seams.clone(), host, Arc::new(source), Metrics::default());
+    seams.tasks.spawn("agent", async move { drop(running.await) });
+    let mut server = Server::new(seams, incoming);
+    server.accept().await;
+    server.plan(vec![plan("web", "sim:web")]).await;
+    server.until("it is told", |server| server.network == Some(Some("no root".into()))).await;
+    server.until("the container cannot start", |server| server.failures.iter().any(|failed| failed.last)).await;
+    assert_eq!(server.failures[0].message, "cannot use the managed network: no root");
+    server.link = None;
+    server.accept().await;
+    let said = server.hello.as_ref().and_then(|hello| hello.facts.network_problem.clone());
+    assert_eq!(said.as_deref(), Some("no root"));
 }

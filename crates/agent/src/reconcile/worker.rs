@@ -4,7 +4,7 @@
 //! per container at a time; their ends come back as inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use remuda_runtime::Seams;
@@ -142,6 +142,7 @@ pub struct Worker {
     network_busy: bool,
     network_at_ms: u64,
     network_problem: Option<Option<String>>,
+    network_problem_found: Arc<Mutex<Option<String>>>,
 }
 
 /// Where to send inputs, and the way to ask for a look at everything.
@@ -151,6 +152,8 @@ pub struct Handle {
     pub look_at_everything: Arc<Notify>,
     /// Told when the engine goes away or comes back.
     pub engine_changed: Arc<Notify>,
+    /// Why the managed network is not available here, as found last; host facts repeat it.
+    pub network_problem: Arc<Mutex<Option<String>>>,
 }
 
 impl Worker {
@@ -163,6 +166,7 @@ impl Worker {
             inputs: own_inputs.clone(),
             look_at_everything: Arc::new(Notify::new()),
             engine_changed: Arc::new(Notify::new()),
+            network_problem: Arc::default(),
         };
         let worker = Worker {
             origin: seams.clock.instant(),
@@ -194,6 +198,7 @@ impl Worker {
             network_busy: false,
             network_at_ms: 0,
             network_problem: None,
+            network_problem_found: handle.network_problem.clone(),
         };
         (worker, handle)
     }
@@ -688,6 +693,7 @@ impl Worker {
             return;
         }
         let problem = result.err().map(|problem| problem.0);
+        self.network_problem_found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&problem);
         if self.network_problem.as_ref() != Some(&problem) && self.outbox.is_some() {
             if let Some(problem) = &problem {
                 tracing::warn!(problem, "the managed network is not available");

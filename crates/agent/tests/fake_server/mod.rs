@@ -121,6 +121,7 @@ impl Server {
     pub async fn hear(&mut self, up: Up) {
         match up {
             Up::State(report) => {
+                let mut before = self.containers.clone();
                 if report.complete {
                     self.containers.clear();
                     self.n_complete += 1;
@@ -129,7 +130,11 @@ impl Server {
                     match change {
                         StateChange::Container(container) => {
                             let key = container.uuid.clone().unwrap_or_else(|| container.docker_id.clone());
-                            self.containers.insert(key, *container);
+                            let mut container = *container;
+                            // The whole answer comes with a start only: what a report leaves out is still known.
+                            let known = before.remove(&key).and_then(|before| before.inspect);
+                            container.inspect = container.inspect.or(known);
+                            self.containers.insert(key, container);
                         }
                         StateChange::ContainerGone { uuid, docker_id } => {
                             self.containers.retain(|_, known| Some(&known.docker_id) != docker_id.as_ref());
