@@ -429,7 +429,7 @@ impl Log {
         }
     }
 
-    /// What the host lacks that has the plan of revision `base`: `None` when nothing. Without a usable base, everything.
+    /// What the host lacks that has the plan of revision `base`: `None` when nothing, everything without a usable base.
     pub fn since(&self, world: &World, host: i64, base: Option<i64>) -> Option<PlanUpdate> {
         let log = self.hosts.get(&host);
         let floor = log.map_or(self.floor, |log| log.floor.max(self.floor));

@@ -123,7 +123,7 @@ pub fn container_of(config: &LaunchConfig) -> Container {
     }
 }
 
-/// Inserts a container and everything that belongs to it: image, address, root volume, ports, links, labels, membership.
+/// Inserts a container and what belongs to it: image, address, root volume, ports, links, labels, membership.
 pub fn container_insert(tx: &mut Tx<'_>, new: NewContainer, random: &Random) -> Result<Row<Container>, Error> {
     let NewContainer { mut row, links, requested_address } = new;
     let owner = row.meta.account_id;

@@ -1,7 +1,7 @@
 //! Where a container goes: a pure choice over the [`World`].
 //!
-//! A host is a candidate when it is active and its agent is connected; it must meet every [`Constraint`]; of those that do,
-//! the one with the fewest containers wins, then the older one (`scheduling-and-health.md` §§2, 3, 6). A refusal
+//! A host is a candidate when it is active and its agent is connected; it must meet every [`Constraint`]; of those
+//! that do, the one with the fewest containers wins, then the older one (`scheduling-and-health.md` §§2, 3, 6). A refusal
 //! carries the sentence users read, made of the constraints the best candidate failed, and for operators how many
 //! hosts each constraint excluded. A new rule is one more constraint in [`constraints`].
 

@@ -1,7 +1,8 @@
 //! The projection of one project that plans read: its rows by number, and the relations between them as indexes.
 //! Kept by the change feed, one row at a time; no operation walks the whole project.
 //!
-//! Rows that have ended (purged, or removed where there is no purge) or are deleted leave the World. A row that a plan has just decided on is put in at once
+//! Rows that have ended (purged, or removed where there is no purge) or are deleted leave the World. A row that a plan
+//! has just decided on is put in at once
 //! ([`World::put`] again), so that the next decision of the same round sees it; the feed brings the stored one later.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -453,7 +453,7 @@ impl Shared {
     async fn refused(&self, project: &ProjectLoop, subject: Subject, plan: &Plan, error: &Error) {
         match error {
             Error::Changed { .. } | Error::Claimed { .. } => {
-                tracing::debug!(project = project.id, ?subject, %error, "planned on something that changed; planning again");
+                tracing::debug!(project = project.id, ?subject, %error, "planned on what has changed; planning again");
             }
             error => {
                 tracing::warn!(project = project.id, ?subject, %error, "a plan could not be written; trying again")

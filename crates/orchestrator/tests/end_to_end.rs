@@ -752,3 +752,31 @@ async fn the_same_seed_gives_the_same_history() {
     };
     assert_eq!(run().await, run().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_waits_for_what_it_consumes() {
+    let bed = Bed::new().await;
+    let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+    let make = async |name: &str| {
+        let config = json!({"imageUuid": "sim:x", "networkMode": "managed"});
+        bed.create_one::<Service>(json!({"name": name, "environmentId": stack, "launchConfig": config})).await
+    };
+    let (web, db) = (make("web").await, make("db").await);
+    bed.until::<Service>(web, "inactive").await;
+    bed.until::<Service>(db, "inactive").await;
+    bed.act::<Service>(web, "setservicelinks", json!({"serviceLinks": [{"serviceId": db}]})).await.expect("linked");
+    bed.act::<Stack>(stack, "activateservices", json!({})).await.expect("activates");
+    bed.wait("the reason", async |bed| {
+        let message = bed.get::<Service>(web).await.meta.progress.message;
+        (message.as_deref() == Some("Waiting for consumed service db")).then_some(())
+    })
+    .await;
+    assert_eq!(bed.list::<Container>(Query::new().eq("name", "s_web_1")).await, []);
+    let host = bed.host("a").await;
+    bed.until::<Service>(web, "active").await;
+    assert_eq!(bed.get::<Service>(db).await.meta.state, "active");
+    assert_eq!(host.names(), ["s_db_1", "s_web_1"]);
+    bed.act::<Stack>(stack, "deactivateservices", json!({})).await.expect("deactivates");
+    bed.until::<Service>(web, "inactive").await;
+    bed.until::<Service>(db, "inactive").await;
+}

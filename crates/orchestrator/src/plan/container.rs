@@ -88,7 +88,8 @@ fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut 
             }
         }
         Placement::Refused(refusal) => {
-            tracing::debug!(container = %row.public_id(), excluded = ?refusal.excluded, n_candidates = refusal.n_candidates, "{refusal}");
+            let (excluded, n_candidates) = (&refusal.excluded, refusal.n_candidates);
+            tracing::debug!(container = %row.public_id(), ?excluded, n_candidates, "{refusal}");
             transitions::start_failed(&mut next, &refusal.to_string());
             plan.write(next);
         }
