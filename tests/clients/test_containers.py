@@ -167,8 +167,6 @@ def test_linked_things_come_along_when_asked(client, new_container):
 def test_wrong_input_is_refused_with_its_code(client, hosts):
     with refused(422, "MissingRequired", "imageUuid"):
         client.create_container(name="x")
-    with refused(422, "InvalidFormat", "privileged"):
-        client.create_container(imageUuid="sim:x", privileged="perhaps")
     with refused(422, "InvalidOption", "networkMode"):
         client.create_container(imageUuid="sim:x", networkMode="nonesuch")
     with refused(422, "InvalidReference", "requestedHostId"):

@@ -59,7 +59,7 @@ def client(bed, tmp_path_factory):
 
         def joined():
             agent.check()
-            return client.list_host(state="active")
+            return client.list_host(state="active").data
 
         wait_for("the host", joined)
         yield client
@@ -135,7 +135,7 @@ def test_what_plain_docker_runs_appears(client, docker):
     container = client.wait_success(container.stop(timeout=5))
     assert docker("inspect", "-f", "{{.State.Running}}", "by-hand") == "false\n"
     client.wait_success(client.delete(container))
-    wait_for("Docker to agree", lambda: "by-hand" not in docker("ps", "-a", "--format", "{{.Names}}"))
+    wait_for("Docker to agree", lambda: "by-hand" not in docker("ps", "--format", "{{.Names}}"))
 
 
 def test_a_service_scales_and_goes(client, docker):
@@ -154,4 +154,4 @@ def test_a_service_scales_and_goes(client, docker):
     service = client.wait_success(client.update(service, scale=1))
     wait_for("Docker to agree", lambda: len(running()) == 1)
     client.wait_success(client.delete(stack))
-    wait_for("Docker to agree", lambda: not docker("ps", "-aq", "--filter", "label=io.rancher.stack.name=real"))
+    wait_for("Docker to agree", lambda: not docker("ps", "-q", "--filter", "label=io.rancher.stack.name=real"))

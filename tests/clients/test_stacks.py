@@ -56,7 +56,8 @@ def test_a_service_lives_and_ends(client, stack, new_service):
     assert service.scale == 3
     assert len(instances(service)) == 3
     service = client.wait_success(client.update(service, scale=1))
-    assert [found.name for found in instances(service)] == [stack.name + "_web_1"]
+    only_first = [stack.name + "_web_1"]
+    wait_for("one container", lambda: [found.name for found in instances(service)] == only_first)
 
     service = client.wait_success(service.deactivate())
     assert service.state == "inactive"
@@ -126,8 +127,12 @@ def test_a_stack_takes_its_services_along(client, stack, new_service):
     containers = instances(service)
     gone = client.wait_success(client.delete(stack))
     assert gone.state == "removed"
-    assert client.reload(service).state == "removed"
-    assert {client.reload(found).state for found in containers} <= {"removed", "purged"}
+    # The name is free at once; what the stack had follows.
+    wait_for("the service to go", lambda: client.reload(service).state == "removed")
+    wait_for(
+        "the containers to go",
+        lambda: {client.reload(found).state for found in containers} <= {"removed", "purging", "purged"},
+    )
 
 
 def test_wrong_services_are_refused_with_their_code(client, stack, new_service):

@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["client", "compose"]),
     ("testbed", &[]),
     ("remuda", &["server", "agent", "cli"]),
-    ("apitests", &["server", "agent", "client", "compose"]),
+    ("apitests", &["server", "agent", "client", "compose", "testbed"]),
     ("simulation", &["server", "agent", "client"]),
 ];
 /// At the bottom beside `schema`: the seams to time, chance and tasks. Whoever acts needs them.

@@ -268,7 +268,11 @@ fn a_stack_comes_up_changes_size_and_goes() {
 
     world.refused(&["rm", "my-shop"], 2, "--yes");
     world.ok(&["rm", "my-shop", "--force", "-y"]);
-    assert_eq!(world.ok(&["ps", "-c", "-a", "-q"]), "");
+    // A stack is gone as soon as its services are; their containers follow.
+    wait::until_true("no container is left", Duration::from_secs(60), || {
+        world.ok(&["ps", "-c", "-a", "-q"]).is_empty()
+    })
+    .unwrap();
     assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
 }
 

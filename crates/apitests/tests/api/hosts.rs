@@ -64,7 +64,7 @@ async fn a_service_keeps_its_scale(h: Harness) {
     let scaled = project.put(own, json!({"scale": 3})).await.expect_status(200);
     assert_eq!(scaled.body["state"], "updating-active");
     project.wait_state(&service, &["active"]).await;
-    let included = project.get(&format!("services?include=instances&name=web")).await.expect_status(200);
+    let included = project.get("services?include=instances&name=web").await.expect_status(200);
     assert_eq!(included.body["data"][0]["instances"].as_array().map(Vec::len), Some(3));
     let access = project.get(&format!("{own}/containerstats")).await.expect_status(200);
     assert!(access.body["url"].as_str().unwrap().ends_with("/v1/containerstats/service/"));

@@ -62,18 +62,22 @@ async fn changes_arrive_as_the_subscriber_sees_them(h: Harness) {
     assert_eq!(resource["links"]["self"], stack["links"]["self"]);
     h.project().put(stack["links"]["self"].as_str().unwrap(), json!({"description": "d"})).await.expect_status(200);
     event(&mut socket, |event| event["data"]["resource"]["description"] == "d").await;
-    let stopping = tokio::spawn(h.stop());
-    let closed = tokio::time::timeout(Duration::from_secs(10), async {
-        while let Some(Ok(message)) = socket.next().await {
-            if let Message::Close(Some(frame)) = message {
-                return frame.reason.to_string();
+    let closed = async {
+        let reason = tokio::time::timeout(Duration::from_secs(10), async {
+            while let Some(Ok(message)) = socket.next().await {
+                if let Message::Close(Some(frame)) = message {
+                    return frame.reason.to_string();
+                }
             }
-        }
-        String::new()
-    });
-    assert_eq!(closed.await.expect("the stream is closed"), "the server is stopping");
-    drop(socket);
-    assert!(stopping.await.unwrap());
+            String::new()
+        });
+        let reason = reason.await.expect("the stream is closed");
+        drop(socket);
+        reason
+    };
+    let (stopped, reason) = tokio::join!(h.stop(), closed);
+    assert_eq!(reason, "the server is stopping");
+    assert!(stopped);
 }
 
 async fn who_may_not_listen_is_refused(h: Harness) {
