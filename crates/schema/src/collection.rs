@@ -157,19 +157,7 @@ mod tests {
     use super::*;
     use crate::access::Role;
     use crate::filter;
-    use crate::testing::registry;
-
-    struct Plain;
-
-    impl Urls for Plain {
-        fn collection(&self, plural: &str) -> String {
-            format!("http://h/v1/{plural}")
-        }
-
-        fn resource(&self, plural: &str, id: &str) -> String {
-            format!("http://h/v1/{plural}/{id}")
-        }
-    }
+    use crate::testing::{Plain, registry};
 
     #[test]
     fn a_page_says_how_it_was_made_and_what_comes_next() {

@@ -87,19 +87,7 @@ fn field(field: &Field) -> Value {
 mod tests {
     use super::*;
     use crate::access::Role;
-    use crate::testing::registry;
-
-    struct Plain;
-
-    impl Urls for Plain {
-        fn collection(&self, plural: &str) -> String {
-            format!("http://h/v1/{plural}")
-        }
-
-        fn resource(&self, plural: &str, id: &str) -> String {
-            format!("http://h/v1/{plural}/{id}")
-        }
-    }
+    use crate::testing::{Plain, registry};
 
     #[test]
     fn a_type_says_what_is_set_and_nothing_else() {

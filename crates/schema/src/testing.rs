@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::document::Urls;
 use crate::machine::{Machine, transition};
 use crate::{Id, Nested, Registry, Resource, Row, Time};
 
@@ -137,4 +138,17 @@ pub fn horse() -> Row<Horse> {
     row.meta.uuid = "u-42".into();
     row.meta.created = Time(1_000);
     row
+}
+
+/// URLs of a server called `h`.
+pub struct Plain;
+
+impl Urls for Plain {
+    fn collection(&self, plural: &str) -> String {
+        format!("http://h/v1/{plural}")
+    }
+
+    fn resource(&self, plural: &str, id: &str) -> String {
+        format!("http://h/v1/{plural}/{id}")
+    }
 }
