@@ -1,5 +1,6 @@
 //! The thin layer under which the two databases look alike: run a statement, look at the rows.
 
+use crate::claim::{Claim, Holder};
 use crate::error::Error;
 use crate::layout::Dialect;
 use crate::param::Param;
@@ -78,6 +79,29 @@ impl Conn<'_> {
         let error = Error::Changed { table, id, expected, found };
         if let Conn::Postgres(session) = self {
             session.found_changed(table, id, expected, &error);
+        }
+        error
+    }
+
+    /// Remembers that nobody had a claim when a write looked. On SQLite nobody can take it before the write ends.
+    pub(crate) fn saw_free(&self, kind: &str, scope: i64, key: &str) {
+        if let Conn::Postgres(session) = self {
+            session.saw_free(kind, scope, key);
+        }
+    }
+
+    /// Remembers all claims of a scope that there were when a write looked.
+    pub(crate) fn saw_claims<'k>(&self, kind: &str, scope: i64, keys: impl Iterator<Item = &'k str>) {
+        if let Conn::Postgres(session) = self {
+            session.saw_claims(kind, scope, keys);
+        }
+    }
+
+    /// Refuses a claim that another holder has. When the write saw it free it is run again: it would have chosen another.
+    pub(crate) fn found_claimed(&self, claim: &Claim, holder: Holder) -> Error {
+        let error = Error::Claimed { claim: claim.clone(), holder };
+        if let Conn::Postgres(session) = self {
+            session.found_claimed(claim, &error);
         }
         error
     }

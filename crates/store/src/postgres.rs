@@ -6,7 +6,7 @@
 //! somebody wrote between our reading and our writing it, runs the closure again: nothing of it was committed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{AsyncMessage, Row};
 
+use crate::claim::Claim;
 use crate::conn::{Cells, Conn};
 use crate::error::{Cause, Error, OpenError};
 use crate::feed::Identity;
@@ -75,6 +76,10 @@ pub(crate) struct Session {
     retry: Cell<bool>,
     /// What a write has read: table, number, revision.
     seen: RefCell<BTreeSet<(&'static str, i64, i64)>>,
+    /// Claims that a write saw without a holder: kind, scope, key.
+    seen_free: RefCell<BTreeSet<(String, i64, String)>>,
+    /// All keys claimed in a scope when a write looked: kind and scope, keys.
+    seen_claims: RefCell<BTreeMap<(String, i64), BTreeSet<String>>>,
 }
 
 /// How a run of a write ended.
@@ -272,6 +277,8 @@ impl Session {
             failed: RefCell::new(None),
             retry: Cell::new(false),
             seen: RefCell::default(),
+            seen_free: RefCell::default(),
+            seen_claims: RefCell::default(),
         }
     }
 
@@ -284,6 +291,28 @@ impl Session {
     /// A row is not at the revision a write expected. If the write read that revision itself, somebody came between.
     pub(crate) fn found_changed(&self, table: &'static str, id: i64, expected: i64, error: &Error) {
         if self.seen.borrow().contains(&(table, id, expected)) {
+            self.retry.set(true);
+            self.failed.borrow_mut().get_or_insert_with(|| error.clone());
+        }
+    }
+
+    pub(crate) fn saw_free(&self, kind: &str, scope: i64, key: &str) {
+        if self.begin == BEGIN_WRITE {
+            self.seen_free.borrow_mut().insert((kind.to_owned(), scope, key.to_owned()));
+        }
+    }
+
+    pub(crate) fn saw_claims<'k>(&self, kind: &str, scope: i64, keys: impl Iterator<Item = &'k str>) {
+        if self.begin == BEGIN_WRITE {
+            self.seen_claims.borrow_mut().insert((kind.to_owned(), scope), keys.map(str::to_owned).collect());
+        }
+    }
+
+    /// Somebody else holds a claim. If the write itself saw it free, they came between.
+    pub(crate) fn found_claimed(&self, claim: &Claim, error: &Error) {
+        let listed = self.seen_claims.borrow();
+        let not_listed = listed.get(&(claim.kind.clone(), claim.scope)).is_some_and(|keys| !keys.contains(&claim.key));
+        if not_listed || self.seen_free.borrow().contains(&(claim.kind.clone(), claim.scope, claim.key.clone())) {
             self.retry.set(true);
             self.failed.borrow_mut().get_or_insert_with(|| error.clone());
         }

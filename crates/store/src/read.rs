@@ -138,7 +138,9 @@ impl Read<'_> {
 
     /// All claims of one kind in one scope, by key.
     pub fn claims(&self, kind: &str, scope: i64) -> Result<Vec<Claim>, Error> {
-        self.claims_where("kind = $1 AND scope = $2", &[kind.into(), scope.into()])
+        let claims = self.claims_where("kind = $1 AND scope = $2", &[kind.into(), scope.into()])?;
+        self.conn.saw_claims(kind, scope, claims.iter().map(|claim| claim.key.as_str()));
+        Ok(claims)
     }
 
     /// All claims that a row holds.
@@ -173,11 +175,15 @@ impl Read<'_> {
 
     /// Who holds a claim, if anybody does.
     pub fn claim_holder(&self, kind: &str, scope: i64, key: &str) -> Result<Option<Holder>, Error> {
-        self.conn.one(
+        let holder = self.conn.one(
             "SELECT holder_table, holder_id FROM claim WHERE kind = $1 AND scope = $2 AND key = $3",
             &[kind.into(), scope.into(), key.into()],
             |cells| Ok(Holder { table: cells.text(0)?.to_owned(), id: cells.int(1)? }),
-        )
+        )?;
+        if holder.is_none() {
+            self.conn.saw_free(kind, scope, key);
+        }
+        Ok(holder)
     }
 
     /// A value of the store's own small dictionary.

@@ -253,7 +253,7 @@ impl<'a> Tx<'a> {
             }
             match self.claim_holder(&claim.kind, claim.scope, &claim.key)? {
                 Some(holder) if holder == claim.holder => return Ok(()),
-                Some(holder) => return Err(Error::Claimed { claim: claim.clone(), holder }),
+                Some(holder) => return Err(self.read.conn.found_claimed(claim, holder)),
                 None => {}
             }
         }

@@ -77,6 +77,39 @@ on_each_store! {
         assert_eq!(winners, 1);
     }
 
+    async fn writers_that_choose_what_is_free_never_refuse_each_other(bed: &Bed) {
+        let store = bed.open().await;
+        let mut choosers = Vec::new();
+        for number in 0..20 {
+            let store = store.clone();
+            let (answer, chosen) = tokio::sync::oneshot::channel();
+            bed.seams.tasks.spawn("chooser", async move {
+                let chose = store.write(move |tx| {
+                    // Half of them look at a list, half ask one by one.
+                    let listed = if number % 2 == 0 { tx.claims("port", 3)? } else { Vec::new() };
+                    for key in (0..).map(|key: i64| key.to_string()) {
+                        let free = match number % 2 {
+                            0 => listed.iter().all(|claim| claim.key != key),
+                            _ => tx.claim_holder("port", 3, &key)?.is_none(),
+                        };
+                        if free {
+                            tx.claim(&port(&key, number))?;
+                            return Ok::<_, Error>(key);
+                        }
+                    }
+                    Err(Error::Closed)
+                });
+                let _ = answer.send(chose.await);
+            });
+            choosers.push(chosen);
+        }
+        let mut keys = std::collections::BTreeSet::new();
+        for chosen in choosers {
+            keys.insert(chosen.await.expect("answered").expect("nobody is refused").value);
+        }
+        assert_eq!(keys.len(), 20, "{keys:?}");
+    }
+
     async fn counters_count_and_meta_remembers(bed: &Bed) {
         let store = bed.open().await;
         for expected in 1..=3 {
