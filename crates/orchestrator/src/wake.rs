@@ -48,6 +48,11 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
         Record::Agent(_) => world.hosts_by_agent.get(&id).collect(),
         _ => Vec::new(),
     };
+    // A label of a host, too, can be what a container waits for.
+    let hosts_differ = !hosts.is_empty() || matches!(record, Record::Label(row) if row.host_id.is_some());
+    if hosts_differ || matches!(record, Record::StoragePool(_)) {
+        woken.extend(world.services_unplaced().into_iter().map(Subject::Service));
+    }
     for host in hosts {
         for row in world.containers_on(host) {
             let waits = remuda_model::machines::CONTAINER.is_transitional(&row.meta.state);
@@ -60,4 +65,21 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
         woken.push(Subject::Project);
     }
     woken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    #[test]
+    fn what_no_host_took_looks_again_when_a_host_comes() {
+        let w = world().service("web", 1).settle().host("a");
+        let service = w.service_row("web").meta.id;
+        let host = w.world.record("host", w.host_id("a")).expect("a host");
+        assert!(subjects(&w.world, &host).contains(&Subject::Service(service)));
+        let w = w.settle();
+        assert!(!subjects(&w.world, &host).is_empty());
+        assert!(w.world.services_unplaced().is_empty(), "placed, so it waits no longer");
+    }
 }

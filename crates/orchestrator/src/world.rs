@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use remuda_model::states::{PURGED, REMOVED, RESTARTING, RUNNING, STARTING, STOPPING};
+use remuda_model::states::{ERROR, ERRORING, PURGED, REMOVED, RESTARTING, RUNNING, STARTING, STOPPING};
 use remuda_model::{
     Agent, Container, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network, PhysicalHost, Port,
     Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack, StoragePool, Volume,
@@ -98,6 +98,8 @@ pub struct World {
     pub hosts_by_agent: Index,
     pub containers_by_host: Index,
     pub containers_by_service: Index,
+    /// Service and number of containers that no host took.
+    unplaced: BTreeSet<(i64, i64)>,
     /// Containers that join the network of the key, or mount its volumes.
     pub containers_by_dependency: Index,
     pub services_by_stack: Index,
@@ -333,6 +335,14 @@ impl World {
         let host = |row: &Row<Container>| row.host_id.map(|id| id.number());
         let service = |row: &Row<Container>| row.service_id.map(|id| id.number());
         self.containers_by_service.replace(old.and_then(service), new.and_then(service), id);
+        let unplaced = |row: &Row<Container>| (is_unplaced(row)).then(|| service(row)).flatten();
+        for (row, present) in [(old, false), (new, true)] {
+            match (row.and_then(unplaced), present) {
+                (Some(service), true) => drop(self.unplaced.insert((service, id))),
+                (Some(service), false) => drop(self.unplaced.remove(&(service, id))),
+                (None, _) => {}
+            }
+        }
         for (row, present) in [(old, false), (new, true)] {
             for on in row.into_iter().flat_map(dependencies) {
                 let (before, after) = if present { (None, Some(on)) } else { (Some(on), None) };
@@ -436,6 +446,11 @@ impl World {
         self.each(&self.containers, &self.containers_by_service, service)
     }
 
+    /// Services with containers that no host took: they wait for a change of the hosts.
+    pub fn services_unplaced(&self) -> BTreeSet<i64> {
+        self.unplaced.iter().map(|(service, _)| *service).collect()
+    }
+
     pub fn services_of(&self, stack: i64) -> impl Iterator<Item = &Arc<Row<Service>>> {
         self.each(&self.services, &self.services_by_stack, stack)
     }
@@ -465,4 +480,9 @@ fn replace_unique(map: &mut BTreeMap<String, i64>, old: Option<String>, new: Opt
 pub fn dependencies(row: &Row<Container>) -> impl Iterator<Item = i64> + '_ {
     let network = row.network_container_id.iter().map(|id| id.number());
     network.chain(row.data_volumes_from.iter().flatten().map(|id| id.number()))
+}
+
+/// No host took it.
+pub fn is_unplaced(row: &Row<Container>) -> bool {
+    row.host_id.is_none() && matches!(row.meta.state.as_str(), ERROR | ERRORING)
 }

@@ -13,8 +13,9 @@ use remuda_store::Holder;
 
 use super::health::{endpoints, health};
 use super::{Audit, Moment, NewContainer, Plan, Step, ended, removed};
+use crate::scheduler::{self, Placement};
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, is_start_once};
-use crate::world::World;
+use crate::world::{World, is_unplaced};
 
 /// At most that many containers are made or removed in one pass, so that a transaction stays short.
 const AT_ONCE: usize = 100;
@@ -229,8 +230,12 @@ fn order_of_leaving(container: &Row<Container>) -> (u8, i64) {
     (rank, -container.create_index.unwrap_or(container.meta.id))
 }
 
-/// When a container in `error` is replaced: after a pause that doubles with each failure of the same number.
+/// When a container in `error` is replaced: at once when no host took it and one would now, else after a pause that
+/// doubles with each failure of the same number.
 fn replace_after(world: &World, service: i64, container: &Row<Container>, moment: Moment<'_>) -> Time {
+    if is_unplaced(container) && matches!(scheduler::place(world, container), Placement::On(_)) {
+        return container.meta.created;
+    }
     let failures = world
         .containers_of(service)
         .filter(|other| other.meta.id != container.meta.id && other.service_index == container.service_index)
@@ -517,7 +522,8 @@ mod tests {
         let message = w.service_row("web").meta.progress.message.clone();
         let expected = "Waiting for [instance:s_web_1]. Instance status: Scheduling failed: No candidates available";
         assert_eq!((w.service_row("web").meta.state.as_str(), message.as_deref()), (ACTIVATING, Some(expected)));
-        let w = w.host("a").after_ms(5_000).settle();
+        // As soon as there is one, not when the next try is due.
+        let w = w.host("a").settle();
         assert_eq!(w.told(), ["s_web_1 running"]);
         assert_eq!(w.service_row("web").meta.state, ACTIVE);
     }
