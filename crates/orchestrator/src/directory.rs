@@ -1,12 +1,16 @@
 //! What a project knows about itself, as a pure function of the World (DESIGN §6). Entry by entry, so that a change
 //! costs what changed; [`Log`] remembers which entries changed when, so that a host gets only what it lacks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use remuda_model::states::REMOVED;
 use remuda_model::{Container, Host, Service, Stack};
 use remuda_schema::Row;
 use remuda_wire::directory::{self, Directory, DirectoryUpdate, Entry, Key, Link, Membership};
+use remuda_wire::frame;
+use remuda_wire::session::Down;
 
 use crate::hostplan::host_name;
 use crate::transitions::label;
@@ -121,10 +125,49 @@ fn host(row: &Row<Host>) -> directory::Host {
     }
 }
 
-/// The directory as it is, and when each entry last changed.
+/// One update as hosts get it: packed once, however many hosts it is sent to.
+#[derive(Debug)]
+pub struct Message {
+    /// Revision it needs; `None`: it is a snapshot.
+    pub base: Option<i64>,
+    /// Revision it leads to.
+    pub revision: i64,
+    down: Down,
+    packed: OnceLock<Bytes>,
+}
+
+impl Message {
+    fn new(update: DirectoryUpdate) -> Arc<Message> {
+        let (base, revision) = (update.base, update.revision);
+        Arc::new(Message { base, revision, down: Down::Directory(Box::new(update)), packed: OnceLock::new() })
+    }
+
+    /// The message itself.
+    pub fn down(&self) -> &Down {
+        &self.down
+    }
+
+    /// The frame for the connection.
+    pub fn packed(&self) -> Result<Bytes, frame::Error> {
+        if let Some(bytes) = self.packed.get() {
+            return Ok(bytes.clone());
+        }
+        let bytes = frame::encode(&self.down)?;
+        Ok(self.packed.get_or_init(|| bytes).clone())
+    }
+}
+
+/// The directory as it is, when each entry last changed, and what hosts were told of it.
+///
+/// Hosts are told in steps that are the same for all of them: [`Log::publish`] makes a step of what changed since the
+/// last one, so that an update is put together and packed once for a project, not once for a host.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     pub current: Directory,
+    /// Revision of the last step.
+    published: i64,
+    steps: VecDeque<Arc<Message>>,
+    snapshot: Option<Arc<Message>>,
     changed: BTreeMap<Key, i64>,
     order: BTreeSet<(i64, Key)>,
     /// Changes up to this revision are not told apart any more: who has an older directory needs a snapshot.
@@ -133,11 +176,13 @@ pub struct Log {
 
 /// How many removed entries are remembered, for hosts that were away.
 const REMEMBERED: usize = 100_000;
+/// How many steps are kept for hosts whose connection is slow.
+const STEPS: usize = 64;
 
 impl Log {
     /// Starts from a World that was listed.
     pub fn new(world: &World) -> Log {
-        Log { current: directory(world), floor: world.revision, ..Log::default() }
+        Log { current: directory(world), floor: world.revision, published: world.revision, ..Log::default() }
     }
 
     /// Looks at entries again after the World has reached `revision`. Whether anything changed.
@@ -175,8 +220,48 @@ impl Log {
         any
     }
 
+    /// Revision up to which hosts can be told.
+    pub fn published(&self) -> i64 {
+        self.published
+    }
+
+    /// Makes a step of what changed since the last one.
+    pub fn publish(&mut self) {
+        if self.published < self.current.revision {
+            self.steps.push_back(Message::new(self.since(Some(self.published))));
+            self.published = self.current.revision;
+            self.snapshot = None;
+            if self.steps.len() > STEPS {
+                self.steps.pop_front();
+            }
+        }
+    }
+
+    /// What to tell a host that has revision `base`, in this order. Publishes first when the host stands between two
+    /// steps, or has nothing yet: afterwards it stands where the others stand.
+    pub fn told(&mut self, base: Option<i64>) -> Vec<Arc<Message>> {
+        let Some(base) = base else { return vec![self.whole()] };
+        if base >= self.published {
+            return Vec::new();
+        }
+        match self.steps.iter().position(|step| step.base == Some(base)) {
+            Some(first) => self.steps.range(first..).cloned().collect(),
+            None if base < self.floor => vec![self.whole()],
+            None => {
+                self.publish();
+                vec![Message::new(self.since(Some(base)))]
+            }
+        }
+    }
+
+    fn whole(&mut self) -> Arc<Message> {
+        self.publish();
+        let snapshot = self.snapshot.take().unwrap_or_else(|| Message::new(self.since(None)));
+        Arc::clone(self.snapshot.insert(snapshot))
+    }
+
     /// What brings a directory of revision `base` up to date; a snapshot when there is no usable base.
-    pub fn since(&self, base: Option<i64>) -> DirectoryUpdate {
+    fn since(&self, base: Option<i64>) -> DirectoryUpdate {
         let revision = self.current.revision;
         match base.filter(|base| *base >= self.floor && *base <= revision) {
             None => DirectoryUpdate { revision, base: None, upserts: self.current.entries(), removed: Vec::new() },
@@ -259,6 +344,61 @@ mod tests {
         assert_eq!(late.containers.len(), 1);
         assert_eq!(log.since(Some(9)).base, None, "older than the log: a snapshot");
         assert_eq!(directory(&w.world), log.current);
+    }
+
+    #[test]
+    fn hosts_are_told_in_the_same_steps_and_each_is_packed_once() {
+        let mut w = world().host("a").service("web", 2).settle();
+        w.world.revision = 10;
+        let mut log = Log::new(&w.world);
+        let change = |w: &mut crate::testing::Language, log: &mut Log, revision: i64, state: &str| {
+            let mut row = w.world.containers.values().next().expect("one").as_ref().clone();
+            row.meta.enter(state);
+            let record = Record::from(row);
+            w.world.put(&record);
+            w.world.revision = revision;
+            log.refresh(&w.world, touched(&w.world, &record), revision);
+        };
+        let apply = |have: &mut Directory, told: &[Arc<Message>]| {
+            for message in told {
+                let Down::Directory(update) = message.down().clone() else { panic!("{message:?}") };
+                have.apply(*update).expect("fits");
+            }
+        };
+        let (mut quick, mut slow, mut between) = (Directory::default(), Directory::default(), Directory::default());
+        let first = log.told(None);
+        apply(&mut quick, &first);
+        apply(&mut slow, &first);
+        assert!(Arc::ptr_eq(&first[0], &log.told(None)[0]), "one snapshot for all");
+
+        change(&mut w, &mut log, 11, "stopping");
+        assert!(log.told(Some(quick.revision)).is_empty(), "not before the step");
+        apply(&mut between, &[Message::new(log.since(None))]);
+        log.publish();
+        let step = log.told(Some(quick.revision));
+        apply(&mut quick, &step);
+        assert_eq!((step.len(), &quick), (1, &log.current));
+
+        change(&mut w, &mut log, 12, "stopped");
+        log.publish();
+        let both = log.told(Some(slow.revision));
+        assert!(Arc::ptr_eq(&both[0], &step[0]), "the same step for all");
+        assert_eq!(both[0].packed().expect("packs").as_ptr(), step[0].packed().expect("packs").as_ptr());
+        for have in [&mut quick, &mut slow, &mut between] {
+            let told = log.told(Some(have.revision));
+            apply(have, &told);
+            assert_eq!(*have, log.current);
+        }
+
+        // A host that stands between two steps is brought to the newest state, and stands with the others from then on.
+        change(&mut w, &mut log, 13, "running");
+        change(&mut w, &mut log, 14, "stopping");
+        let mut odd = Directory { revision: 13, ..log.current.clone() };
+        log.publish();
+        change(&mut w, &mut log, 15, "stopped");
+        let told = log.told(Some(13));
+        apply(&mut odd, &told);
+        assert_eq!((odd.revision, log.published()), (15, 15));
     }
 
     #[test]

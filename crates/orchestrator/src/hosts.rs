@@ -14,11 +14,11 @@ use remuda_model::states::*;
 use remuda_model::{Agent, Host, PhysicalHost, StoragePool};
 use remuda_schema::{Id, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
-use remuda_wire::directory::DirectoryUpdate;
 use remuda_wire::observe::{HostFacts, StateReport};
 use remuda_wire::plan::PlanUpdate;
 use remuda_wire::session::{Consumer, Hello, Position};
 
+use crate::directory;
 use crate::observe::{self, Observer};
 use crate::worlds::Shared;
 
@@ -71,10 +71,11 @@ pub enum ReportRefused {
 }
 
 /// What to send to a host.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct HostUpdate {
     pub plan: Option<PlanUpdate>,
-    pub directory: Option<DirectoryUpdate>,
+    /// In this order.
+    pub directory: Vec<Arc<directory::Message>>,
 }
 
 /// What a host says of a container's pull or start; not stored.

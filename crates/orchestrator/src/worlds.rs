@@ -65,6 +65,8 @@ pub struct ProjectLoop {
 pub struct ProjectState {
     pub world: World,
     pub directory: directory::Log,
+    /// When what changed in the directory is told.
+    pub directory_due: Option<tokio::time::Instant>,
     pub plans: hostplan::Log,
     queue: Queue<Subject>,
     next_full_pass: Time,
@@ -79,6 +81,7 @@ impl ProjectLoop {
         let state = ProjectState {
             world: World::new(id, now),
             directory: directory::Log::default(),
+            directory_due: None,
             plans: hostplan::Log::default(),
             queue: Queue::default(),
             next_full_pass: Time(0),

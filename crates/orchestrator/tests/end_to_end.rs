@@ -19,7 +19,7 @@ use remuda_store::{Query, Scope, Store};
 use remuda_wire::directory::Directory;
 use remuda_wire::observe::{ContainerObserved, HostFacts, MountObserved, StateChange, StateReport, Status};
 use remuda_wire::plan::{ContainerPlan, Desired};
-use remuda_wire::session::Hello;
+use remuda_wire::session::{Down, Hello};
 use serde_json::{Value, json};
 
 struct Bed {
@@ -236,8 +236,9 @@ impl FakeHost {
                         orchestrator.host_report(&session, report).await.expect("taken");
                     }
                 }
-                if let Some(directory) = update.directory {
-                    host.engine().directory.apply(directory).expect("fits");
+                for message in update.directory {
+                    let Down::Directory(update) = message.down().clone() else { panic!("{message:?}") };
+                    host.engine().directory.apply(*update).expect("fits");
                 }
             }
         });

@@ -11,7 +11,7 @@ use super::{HostSession, HostUpdate};
 use crate::hostplan;
 use crate::worlds::{ProjectLoop, Shared};
 
-/// Directory changes are gathered that long.
+/// Directory changes are gathered that long, for all hosts of a project together.
 const DIRECTORY_BATCH: Duration = Duration::from_millis(100);
 /// Unconfirmed removals are asked for again that often.
 const REPEAT: Duration = Duration::from_secs(30);
@@ -25,6 +25,7 @@ pub struct HostUpdates {
     told: i64,
     plan_sent: Option<i64>,
     directory_sent: Option<i64>,
+    /// When the next step of the directory is made, for all hosts of the project.
     directory_due: Option<Instant>,
     repeat_at: Instant,
 }
@@ -89,9 +90,9 @@ impl HostUpdates {
     }
 
     fn due(&mut self, project: &ProjectLoop, now: Instant) -> Option<HostUpdate> {
-        let state = project.state();
+        let state = &mut *project.state();
         let plan = state.plans.since(&state.world, self.session.host_id, self.plan_sent);
-        let mut update = HostUpdate { plan, directory: None };
+        let mut update = HostUpdate { plan, directory: Vec::new() };
         if update.plan.is_none() && now >= self.repeat_at {
             update.plan = hostplan::Log::outstanding(&state.world, self.session.host_id).map(|repeat| PlanUpdate {
                 base: self.plan_sent,
@@ -103,16 +104,18 @@ impl HostUpdates {
         if let Some(plan) = &update.plan {
             self.plan_sent = Some(plan.revision);
         }
-        let behind = self.directory_sent.is_none_or(|sent| sent < state.directory.current.revision);
-        let first = self.directory_due.is_none() && update.plan.as_ref().is_some_and(|plan| plan.base.is_none());
-        if behind && (first || self.directory_due.is_some_and(|due| now >= due)) {
-            let directory = state.directory.since(self.directory_sent);
-            self.directory_sent = Some(directory.revision);
-            self.directory_due = None;
-            update.directory = Some(directory);
-        } else if behind && self.directory_due.is_none() {
-            self.directory_due = Some(now + DIRECTORY_BATCH);
+        if state.directory_due.is_some_and(|due| now >= due) {
+            state.directory.publish();
+            state.directory_due = None;
         }
-        (update != HostUpdate::default()).then_some(update)
+        update.directory = state.directory.told(self.directory_sent);
+        if let Some(last) = update.directory.last() {
+            self.directory_sent = Some(last.revision);
+        }
+        if state.directory.published() < state.directory.current.revision {
+            state.directory_due.get_or_insert(now + DIRECTORY_BATCH);
+        }
+        self.directory_due = state.directory_due;
+        (update.plan.is_some() || !update.directory.is_empty()).then_some(update)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use remuda_model::Host;
 use remuda_orchestrator::Orchestrator;
@@ -160,9 +161,21 @@ impl Hub {
                 },
                 update = updates.next() => match update {
                     Some(update) => {
-                        let plan = update.plan.map(|plan| Down::Plan(Box::new(plan)));
-                        let directory = update.directory.map(|directory| Down::Directory(Box::new(directory)));
-                        plan.into_iter().chain(directory).collect()
+                        if let Some(plan) = update.plan
+                            && let Err(end) = say(sender, &Down::Plan(Box::new(plan))).await
+                        {
+                            return end;
+                        }
+                        for message in update.directory {
+                            let sent = match message.packed() {
+                                Ok(bytes) => send(sender, bytes).await,
+                                Err(error) => Err(error.into()),
+                            };
+                            if let Err(end) = sent {
+                                return end;
+                            }
+                        }
+                        continue;
                     }
                     None => return End::Superseded,
                 },
@@ -235,7 +248,10 @@ async fn next(receiver: &mut Receiver) -> Result<Up, End> {
 }
 
 async fn say(sender: &mut Sender, down: &Down) -> Result<(), End> {
-    let bytes = frame::encode(down)?;
+    send(sender, frame::encode(down)?).await
+}
+
+async fn send(sender: &mut Sender, bytes: Bytes) -> Result<(), End> {
     match tokio::time::timeout(SEND_WITHIN, sender.send(bytes)).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(End::Stuck),
