@@ -26,7 +26,7 @@ pub enum Key {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub enum Entry {
     Stack(Stack),
     Service(Service),

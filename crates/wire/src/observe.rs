@@ -17,7 +17,7 @@ pub struct StateReport {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub enum StateChange {
     Container(Box<ContainerObserved>),
     /// Not on the engine any more (removed by us on request, or by somebody else).

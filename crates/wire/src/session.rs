@@ -32,7 +32,7 @@ pub struct Position {
 
 /// From the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub enum Up {
     Hello(Box<Hello>),
     /// "I am here": a sample, never stored as such.
@@ -92,7 +92,7 @@ pub struct Hello {
 
 /// From the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub enum Down {
     Welcome(Welcome),
     /// The server will not talk to this agent; the reason is for people. The agent retries with backoff when `again`.
