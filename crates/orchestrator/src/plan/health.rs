@@ -6,7 +6,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, PublicEndpoint, Service, Stack};
 use remuda_schema::Row;
 
-use super::service::{members, ran_once, wanted};
+use super::service::units::{members, ran_once, wanted};
 use crate::world::World;
 
 /// Health of services whose containers ran to their end once.
