@@ -74,6 +74,12 @@ pub struct Service {
     /// How many containers to keep.
     #[field(create, update, default = 1, schedules_update)]
     pub scale: Option<i64>,
+    /// Which containers of the project it shows besides its own, by label.
+    #[field(create, update, nullable, filter, max_length = 4096, schedules_update)]
+    pub selector_container: Option<String>,
+    /// Which services of the project it is linked to, by label.
+    #[field(create, update, nullable, filter, max_length = 4096, schedules_update)]
+    pub selector_link: Option<String>,
     /// Start it right after creation.
     #[field(create, nullable, default = false)]
     pub start_on_create: Option<bool>,

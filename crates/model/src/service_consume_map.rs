@@ -21,4 +21,7 @@ pub struct ServiceConsumeMap {
     /// The service.
     #[field(nullable, filter)]
     pub service_id: Option<Id<Service>>,
+    /// Made by `selectorLink`, which also ends it.
+    #[field(hidden)]
+    pub by_selector: bool,
 }

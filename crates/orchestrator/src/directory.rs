@@ -70,8 +70,11 @@ fn service(world: &World, row: &Row<Service>) -> directory::Service {
 fn container(world: &World, row: &Row<Container>) -> directory::Container {
     let id = row.meta.id;
     let maps = world.each(&world.expose_maps, &world.expose_maps_by_container, id);
-    let services: BTreeSet<i64> =
-        maps.filter(|map| map.meta.is_live()).filter_map(|map| Some(map.service_id?.number())).collect();
+    // A service that only selected the container shows it among its primary ones.
+    let services: BTreeMap<i64, Option<String>> = maps
+        .filter(|map| map.meta.is_live())
+        .filter_map(|map| Some((map.service_id?.number(), row.launch_config_name.clone().filter(|_| map.managed))))
+        .collect();
     let links = world.links_of(id).filter(|link| link.meta.is_live());
     let dns_label = match label(row, "io.rancher.container.dns") {
         Some("true") => Some(true),
@@ -87,10 +90,7 @@ fn container(world: &World, row: &Row<Container>) -> directory::Container {
         host_id: row.host_id.map(|id| id.number()),
         address: address(world, row, dns_label),
         network_mode: row.network_mode.clone().unwrap_or_else(|| "bridge".to_owned()),
-        services: services
-            .into_iter()
-            .map(|service_id| Membership { service_id, sidekick: row.launch_config_name.clone() })
-            .collect(),
+        services: services.into_iter().map(|(service_id, sidekick)| Membership { service_id, sidekick }).collect(),
         links: links.filter_map(|link| Some((link.link_name.clone()?, link.target_instance_id?.number()))).collect(),
         create_index: id,
         dns: row.dns.clone().unwrap_or_default(),

@@ -6,6 +6,7 @@ pub mod health;
 pub mod host;
 pub mod lifecycle;
 pub mod project;
+pub mod selection;
 pub mod service;
 pub mod stack;
 pub mod volume;
@@ -26,6 +27,8 @@ pub enum Subject {
     Host(i64),
     Stack(i64),
     Service(i64),
+    /// What the selectors of that service take in.
+    Selection(i64),
     Container(i64),
     Volume(i64),
 }
@@ -147,6 +150,7 @@ pub fn plan(world: &World, subject: Subject, moment: Moment<'_>) -> Plan {
         Subject::Host(id) => host::plan(world, id, moment),
         Subject::Stack(id) => stack::plan(world, id, moment),
         Subject::Service(id) => service::plan(world, id, moment),
+        Subject::Selection(id) => selection::plan(world, id, moment),
         Subject::Container(id) => container::plan(world, id, moment),
         Subject::Volume(id) => volume::plan(world, id, moment),
     }

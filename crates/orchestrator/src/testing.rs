@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use remuda_model::states::{ACTIVE, CREATING, INACTIVE, RUNNING};
-use remuda_model::{Agent, Container, Host, LaunchConfig, Network, Port, Project, Service, Stack, StoragePool};
+use remuda_model::{
+    Agent, Container, Host, LaunchConfig, Network, Port, Project, Service, ServiceConsumeMap, Stack, StoragePool,
+};
 use remuda_runtime::Random;
 use remuda_schema::{Id, Resource, Row, Time};
 
@@ -195,6 +197,19 @@ impl Language {
         self
     }
 
+    /// A link somebody made by request.
+    pub fn explicit_link(mut self, from: &str, to: &str, alias: Option<&str>) -> Language {
+        let data = ServiceConsumeMap {
+            service_id: Some(Id::new(self.service_row(from).meta.id)),
+            consumed_service_id: Some(Id::new(self.service_row(to).meta.id)),
+            ..ServiceConsumeMap::default()
+        };
+        let mut row = Row::new(Some(PROJECT), ACTIVE, data);
+        row.meta.name = alias.map(str::to_owned);
+        self.put(row);
+        self
+    }
+
     pub fn named(&self, name: &str) -> Option<&Row<Container>> {
         let mut all = self.world.containers.values().rev();
         all.find(|row| row.meta.name.as_deref() == Some(name) && row.meta.removed.is_none()).map(AsRef::as_ref)
@@ -225,6 +240,7 @@ impl Language {
         (w.hosts.keys().map(|id| Subject::Host(*id)))
             .chain(w.stacks.keys().map(|id| Subject::Stack(*id)))
             .chain(w.services.keys().map(|id| Subject::Service(*id)))
+            .chain(w.services.keys().map(|id| Subject::Selection(*id)))
             .chain(w.containers.keys().map(|id| Subject::Container(*id)))
             .chain(w.volumes.keys().map(|id| Subject::Volume(*id)))
             .collect()

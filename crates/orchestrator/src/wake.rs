@@ -1,6 +1,6 @@
 //! Who has to look again after a row changed. Too many is only slow; too few is mended by the periodic full pass.
 
-use crate::plan::Subject;
+use crate::plan::{Subject, selection};
 use crate::record::Record;
 use crate::world::World;
 
@@ -42,6 +42,7 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
         Record::IpAddress(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
         _ => Vec::new(),
     };
+    woken.extend(selection::differs(world, record));
     // A host that changed (or whose agent did) matters to what waits for it there.
     let hosts: Vec<i64> = match record {
         Record::Host(_) => vec![id],

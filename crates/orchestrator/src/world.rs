@@ -15,6 +15,7 @@ use remuda_model::{
 };
 use remuda_schema::{Resource, Row, Time};
 
+use crate::plan::selection::Selectors;
 use crate::record::Record;
 
 /// Rows of one type by number.
@@ -78,6 +79,8 @@ pub struct World {
     pub storage_pools: Rows<StoragePool>,
     pub stacks: Rows<Stack>,
     pub services: Rows<Service>,
+    /// Selectors of the services that have some.
+    pub selectors: BTreeMap<i64, Selectors>,
     pub containers: Rows<Container>,
     pub expose_maps: Rows<ServiceExposeMap>,
     pub consume_maps: Rows<ServiceConsumeMap>,
@@ -189,6 +192,10 @@ impl World {
             Record::Service(row) => {
                 let (old, new) = swap(&mut self.services, row, ended);
                 reindex!(self, id, old, new, services_by_stack = |row| row.environment_id.map(|id| id.number()));
+                match new.as_deref().and_then(Selectors::of) {
+                    Some(selectors) => drop(self.selectors.insert(id, selectors)),
+                    None => drop(self.selectors.remove(&id)),
+                }
             }
             Record::Container(row) => {
                 let (old, new) = swap(&mut self.containers, row, ended);

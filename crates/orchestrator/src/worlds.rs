@@ -126,6 +126,7 @@ impl ProjectState {
             .chain(world.hosts.keys().map(|id| Subject::Host(*id)))
             .chain(world.stacks.keys().map(|id| Subject::Stack(*id)))
             .chain(world.services.keys().map(|id| Subject::Service(*id)))
+            .chain(world.services.keys().map(|id| Subject::Selection(*id)))
             .chain(world.containers.keys().map(|id| Subject::Container(*id)))
             .chain(world.volumes.keys().map(|id| Subject::Volume(*id)));
         for subject in all {

@@ -100,8 +100,6 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("service.fields.assignServiceIpAddress", "addresses of services come later"),
     ("service.fields.retainIp", "retained addresses come with upgrades"),
     ("service.fields.secondaryLaunchConfigs", "sidekicks come later"),
-    ("service.fields.selectorContainer", "selectors come later"),
-    ("service.fields.selectorLink", "selectors come later"),
     ("service.fields.state.options.canceled-rollback", "upgrades are not declared before they work"),
     ("service.fields.state.options.canceled-upgrade", "upgrades are not declared before they work"),
     ("service.fields.state.options.canceling-rollback", "upgrades are not declared before they work"),
@@ -113,8 +111,6 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("service.fields.state.options.upgrading", "upgrades are not declared before they work"),
     ("service.fields.upgrade", "upgrades are not declared before they work"),
     ("service.fields.vip", "addresses of services come later"),
-    ("service.filters.selectorContainer", "selectors come later"),
-    ("service.filters.selectorLink", "selectors come later"),
     ("service.filters.vip", "addresses of services come later"),
     ("serviceConsumeMap.fields.ports", "only links of load balancers have ports"),
     (

@@ -39,7 +39,11 @@ fn name_of(link: &ServiceLink) -> Result<Option<String>, ApiError> {
 }
 
 fn insert(tx: &mut Tx<'_>, service: &AnyRow, to: Id<Service>, name: Option<String>) -> Result<(), CommandError> {
-    let data = ServiceConsumeMap { service_id: Some(Id::new(service.meta.id)), consumed_service_id: Some(to) };
+    let data = ServiceConsumeMap {
+        service_id: Some(Id::new(service.meta.id)),
+        consumed_service_id: Some(to),
+        ..Default::default()
+    };
     let mut row = Row::new(service.meta.account_id, ACTIVE, data);
     row.meta.name = name;
     tx.insert(row)?;
@@ -78,6 +82,12 @@ pub fn remove(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) 
     let to = link.service_id.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceId"))?;
     let mut found: Vec<Row<ServiceConsumeMap>> =
         links(tx, service)?.into_iter().filter(|row| row.consumed_service_id == Some(to)).collect();
+    if !found.is_empty() && found.iter().all(|row| row.by_selector) {
+        return Err(ApiError::field(Code::InvalidReference, "serviceId")
+            .because("the link to that service is made by `selectorLink`: change the selector or the labels")
+            .into());
+    }
+    found.retain(|row| !row.by_selector);
     if found.len() > 1 {
         let same = |row: &Row<ServiceConsumeMap>| match (&row.meta.name, &name) {
             (Some(have), Some(want)) => have.eq_ignore_ascii_case(want),
@@ -110,7 +120,8 @@ pub fn set(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> 
         }
         wanted.push((to.id(), name));
     }
-    for row in links(tx, service)? {
+    // What a selector made is the selector's to end.
+    for row in links(tx, service)?.into_iter().filter(|row| !row.by_selector) {
         let key = row.consumed_service_id.map(|id| (id, row.meta.name.clone()));
         match wanted.iter().position(|link| Some(link) == key.as_ref()) {
             Some(place) => drop(wanted.remove(place)),

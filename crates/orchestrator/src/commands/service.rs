@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use remuda_model::selector::Selector;
 use remuda_model::states::{ERROR, HEALTHY, REGISTERING, REMOVED, REMOVING};
 use remuda_model::{Project, Service, Stack};
 use remuda_schema::row::{AnyRow, Object};
@@ -30,6 +31,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
             .because(format!("the stack is {}", stack.meta.state))
             .into());
     }
+    check_selectors([row.selector_link.as_deref(), row.selector_container.as_deref()])?;
     check_metadata(row.metadata.as_ref().and_then(|metadata| serde_json::to_string(metadata).ok()))?;
     let name = row.meta.name.clone().unwrap_or_default();
     rules::service_name(&name)?;
@@ -39,7 +41,8 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         for port in config.ports.iter().flatten() {
             rules::port(port)?;
         }
-        if config.image_uuid.as_deref().is_none_or(is_no_image) {
+        let selects = row.selector_container.as_deref().is_some_and(|selector| !selector.is_empty());
+        if !selects && config.image_uuid.as_deref().is_none_or(is_no_image) {
             let text = "Image is required when selectorContainer is not passed in";
             return Err(ApiError::field(Code::InvalidOption, text).detailed(text).into());
         }
@@ -61,6 +64,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
 
 /// The checks that also hold for PUT.
 pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), CommandError> {
+    check_selectors(["selectorLink", "selectorContainer"].map(|name| fields.get(name).and_then(Value::as_str)))?;
     if let Some(metadata) = fields.get("metadata").filter(|value| !value.is_null()) {
         check_metadata(Some(metadata.to_string()))?;
     }
@@ -75,6 +79,10 @@ pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), Co
         Some(stack) => check_name_is_free(tx, &stack, Some(row.meta.id), name),
         None => Ok(()),
     }
+}
+
+fn check_selectors(selectors: [Option<&str>; 2]) -> Result<(), ApiError> {
+    selectors.into_iter().flatten().try_for_each(|text| Selector::parse(text).map(drop))
 }
 
 fn check_metadata(json: Option<String>) -> Result<(), ApiError> {
