@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -31,6 +31,14 @@ pub enum On {
     Postgres,
 }
 
+/// How a test's server is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Guarded,
+    NoSimulator,
+    Dev,
+}
+
 /// A running server.
 pub struct Harness {
     pub running: Option<Running>,
@@ -38,6 +46,8 @@ pub struct Harness {
     pub seams: Seams,
     /// `http://127.0.0.1:PORT`.
     pub url: String,
+    /// Engines of the simulated hosts, in the order they joined.
+    pub engines: Mutex<Vec<Simulated>>,
     /// The administrator; `None` in `--dev`, where nobody needs a key.
     pub admin_key: Option<(String, String)>,
     http: reqwest::Client,
@@ -47,15 +57,20 @@ pub struct Harness {
 impl Harness {
     /// A server with access control on.
     pub async fn start(on: On) -> Harness {
-        Harness::with(on, false).await
+        Harness::with(on, Mode::Guarded).await
+    }
+
+    /// A server that takes no simulated hosts.
+    pub async fn without_simulator(on: On) -> Harness {
+        Harness::with(on, Mode::NoSimulator).await
     }
 
     /// A server as `--dev` starts it.
     pub async fn dev(on: On) -> Harness {
-        Harness::with(on, true).await
+        Harness::with(on, Mode::Dev).await
     }
 
-    async fn with(on: On, dev: bool) -> Harness {
+    async fn with(on: On, mode: Mode) -> Harness {
         // Fails when another test of the process has done it, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         // What the server warns of is shown with the test that fails.
@@ -82,8 +97,8 @@ impl Harness {
             key_file: dir.path().join("key"),
             agents_dir: None,
             log: "info".into(),
-            dev,
-            simulator: true,
+            dev: mode == Mode::Dev,
+            simulator: mode != Mode::NoSimulator,
         };
         let seal = Seal::transient(&seams.random);
         let orchestrator = Orchestrator::start(store.clone(), seams.clone(), remuda_orchestrator::Options::default());
@@ -93,7 +108,7 @@ impl Harness {
         let admin_key = running.admin_key.as_ref().map(|key| (key.access_key.clone(), key.secret_key.clone()));
         let url = format!("http://{}", running.address);
         let http = reqwest::Client::builder().pool_max_idle_per_host(4).build().expect("a client");
-        Harness { running: Some(running), seams, store, url, admin_key, http, dir }
+        Harness { running: Some(running), seams, store, url, engines: Mutex::default(), admin_key, http, dir }
     }
 
     /// The file the first start writes for programs.
@@ -127,22 +142,35 @@ impl Harness {
         self.admin().inside("1a5")
     }
 
+    /// Registers a simulated host in this process, and runs it until it ends or is refused.
+    pub async fn host(&self, number: usize, token: &str) -> impl Future<Output = Result<(), run::Error>> + use<> {
+        let seams = self.seams.clone();
+        let identity = Identity { host_uuid: seams.random.uuid(), register_key: seams.random.uuid(), keys: None };
+        let engine = Simulated::new(seams.clone(), Latency::none());
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).push(engine.clone());
+        let engine: Arc<dyn Engine> = Arc::new(engine);
+        let name = format!("host-{number}");
+        let address = Some(std::net::IpAddr::from([10, 1, 0, number as u8]));
+        let network = Arc::new(SimulatedNetwork);
+        let mut host = Host::simulated(&name, engine, network, identity, address, BTreeMap::new());
+        let source = run::registered(&seams, &mut host, Some(&self.url), Some(token)).await.expect("registers");
+        run::run(seams, host, source, Metrics::default())
+    }
+
+    /// A registration token of project `Default`.
+    pub async fn token(&self) -> String {
+        let project = self.project();
+        let token = project.create("registrationtokens", json!({})).await;
+        project.wait_state(&token, &["active"]).await["token"].as_str().expect("a token").to_owned()
+    }
+
     /// Simulated hosts in this process, joined to project `Default` over HTTP like any others; when all are active.
     pub async fn hosts(&self, n_hosts: usize) -> Vec<Value> {
         let project = self.project();
-        let token = project.create("registrationtokens", json!({})).await;
-        let token = project.wait_state(&token, &["active"]).await["token"].as_str().expect("a token").to_owned();
+        let token = self.token().await;
         for number in 1..=n_hosts {
-            let seams = self.seams.clone();
-            let identity = Identity { host_uuid: seams.random.uuid(), register_key: seams.random.uuid(), keys: None };
-            let engine: Arc<dyn Engine> = Arc::new(Simulated::new(seams.clone(), Latency::none()));
-            let name = format!("host-{number}");
-            let address = Some(std::net::IpAddr::from([10, 1, 0, number as u8]));
-            let network = Arc::new(SimulatedNetwork);
-            let mut host = Host::simulated(&name, engine, network, identity, address, BTreeMap::new());
-            let source = run::registered(&seams, &mut host, Some(&self.url), Some(&token)).await.expect("registers");
-            let running = run::run(seams.clone(), host, source, Metrics::default());
-            seams.tasks.spawn("host", async move { drop(running.await) });
+            let running = self.host(number, &token).await;
+            self.seams.tasks.spawn("host", async move { drop(running.await) });
         }
         let joined = async {
             loop {
@@ -265,11 +293,17 @@ impl Api {
 
     /// Reads the resource until its state is one of these.
     pub async fn wait_state(&self, resource: &Value, states: &[&str]) -> Value {
+        let in_state = |row: &Value| row["state"].as_str().is_some_and(|state| states.contains(&state));
+        self.wait(resource, &format!("{states:?}"), in_state).await
+    }
+
+    /// Reads a resource until it is as expected.
+    pub async fn wait(&self, resource: &Value, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let own = resource["links"]["self"].as_str().unwrap_or_else(|| panic!("no self link: {resource}")).to_owned();
         let waiting = async {
             loop {
                 let answer = self.get(&own).await;
-                if answer.body["state"].as_str().is_some_and(|state| states.contains(&state)) {
+                if is(&answer.body) {
                     return answer.body;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -277,7 +311,7 @@ impl Api {
         };
         match tokio::time::timeout(PATIENCE, waiting).await {
             Ok(resource) => resource,
-            Err(_) => panic!("waited for {states:?}: {:?}", self.get(&own).await),
+            Err(_) => panic!("waited for {what}: {:?}", self.get(&own).await),
         }
     }
 }

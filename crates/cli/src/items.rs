@@ -61,6 +61,12 @@ pub fn detail(resource: &Resource) -> &str {
     if speaks { resource.message().unwrap_or_default() } else { "" }
 }
 
+/// The message of a transition, else what keeps the host from taking containers.
+fn host_detail(host: &Resource) -> &str {
+    let texts = [detail(host), host.text("engineProblem"), host.text("networkProblem")];
+    texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+}
+
 /// Image without the prefix of the API.
 fn image(uuid: &str) -> &str {
     uuid.strip_prefix("docker:").unwrap_or(uuid)
@@ -202,7 +208,7 @@ pub fn host(host: &Resource, address: &str, n_containers: usize, now_ms: i64) ->
         &facts.cpus,
         &facts.memory,
         &created(host, now_ms),
-        detail(host),
+        host_detail(host),
         host.id(),
         &facts.docker,
         &facts.system,

@@ -63,7 +63,10 @@ pub struct Host {
     /// Address under which the host is reached.
     #[field(hidden)]
     pub agent_ip: Option<String>,
+    /// Why the Docker Engine of the host does not answer.
+    #[field(nullable)]
+    pub engine_problem: Option<String>,
     /// Why the managed network cannot be set up on the host.
-    #[field(hidden)]
-    pub subnet_problem: Option<String>,
+    #[field(nullable)]
+    pub network_problem: Option<String>,
 }

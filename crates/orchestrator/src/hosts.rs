@@ -256,7 +256,8 @@ fn facts(host: &mut Row<Host>, facts: &HostFacts) -> bool {
         merge(&mut info, &facts.info);
         host.info = Some(info);
     }
-    host.subnet_problem.clone_from(&facts.network_problem);
+    host.network_problem.clone_from(&facts.network_problem);
+    host.engine_problem.clone_from(&facts.engine_problem);
     if !facts.labels.is_empty() {
         host.labels.get_or_insert_with(BTreeMap::new).extend(facts.labels.clone());
     }

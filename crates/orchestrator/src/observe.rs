@@ -337,7 +337,7 @@ fn volume_kept(tx: &mut Tx<'_>, who: &Observer, uuid: &str, reason: &str) -> Res
 
 fn network(tx: &mut Tx<'_>, who: &Observer, problem: Option<&str>) -> Result<(), Error> {
     let Some(mut host) = tx.get::<Host>(&Scope::Everything, Id::new(who.host_id))? else { return Ok(()) };
-    host.subnet_problem = problem.map(str::to_owned);
+    host.network_problem = problem.map(str::to_owned);
     tx.update(&mut host)
 }
 

@@ -108,6 +108,7 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
     if container.requested_host_id.is_some() {
         return rules;
     }
+    rules.push(Box::new(EngineAnswers));
     let ports: Vec<PortNeed> = world.ports_of(container.meta.id).filter_map(|row| PortNeed::of(&row.data)).collect();
     if !ports.is_empty() && publishes(container) {
         rules.push(Box::new(Ports { container: container.meta.id, ports }));
@@ -158,6 +159,21 @@ impl Constraint for OneOf {
     }
 }
 
+struct EngineAnswers;
+
+impl Constraint for EngineAnswers {
+    fn name(&self) -> &'static str {
+        "engine"
+    }
+    fn allows(&self, _: &World, host: &Row<Host>) -> bool {
+        host.engine_problem.is_none()
+    }
+    fn explanation(&self, world: &World) -> String {
+        let problem = world.hosts.values().find_map(|host| host.engine_problem.clone());
+        format!("host needs a Docker Engine that answers ({})", problem.unwrap_or_default())
+    }
+}
+
 struct ManagedNetwork;
 
 impl Constraint for ManagedNetwork {
@@ -165,10 +181,10 @@ impl Constraint for ManagedNetwork {
         "network"
     }
     fn allows(&self, _: &World, host: &Row<Host>) -> bool {
-        host.subnet_problem.is_none()
+        host.network_problem.is_none()
     }
     fn explanation(&self, world: &World) -> String {
-        let problem = world.hosts.values().find_map(|host| host.subnet_problem.clone());
+        let problem = world.hosts.values().find_map(|host| host.network_problem.clone());
         format!("host needs a working managed network ({})", problem.unwrap_or_default())
     }
 }
@@ -286,6 +302,24 @@ mod tests {
         let mut w = world().host("a").agent_state("a", "reconnecting");
         let container = w.draft_container("x");
         check(container, &w.world, "Scheduling failed: No candidates available");
+    }
+
+    #[test]
+    fn a_host_whose_engine_is_away_takes_nothing_new() {
+        let away = |w: crate::testing::Language, name: &str| {
+            w.change_host(name, |row| row.engine_problem = Some("connection refused".into()))
+        };
+        let mut w = away(world().host("a").host("b"), "a");
+        let b = w.host_id("b");
+        let container = w.draft_container("x");
+        check(container, &w.world, &format!("on {b}"));
+        let mut w = away(w, "b");
+        let container = w.draft_container("x");
+        let expected = "Scheduling failed: host needs a Docker Engine that answers (connection refused)";
+        check(container, &w.world, expected);
+        let mut container = w.draft_container("x");
+        container.requested_host_id = Some(remuda_schema::Id::new(b));
+        check(container, &w.world, &format!("on {b}"));
     }
 
     #[test]

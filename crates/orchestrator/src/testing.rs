@@ -83,9 +83,13 @@ impl Language {
         self.names[&format!("container {name}")]
     }
 
-    pub fn host_state(mut self, name: &str, state: &str) -> Language {
+    pub fn host_state(self, name: &str, state: &str) -> Language {
+        self.change_host(name, |row| row.meta.enter(state))
+    }
+
+    pub fn change_host(mut self, name: &str, change: impl FnOnce(&mut Row<Host>)) -> Language {
         let mut row = (*self.world.hosts[&self.host_id(name)]).clone();
-        row.meta.enter(state);
+        change(&mut row);
         self.put(row);
         self
     }

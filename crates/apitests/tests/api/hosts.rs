@@ -2,12 +2,45 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::StreamExt;
-use remuda_apitests::{Harness, PATIENCE, on_both_stores};
+use remuda_apitests::{Harness, On, PATIENCE, on_both_stores};
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
-on_both_stores!(a_container_lives_and_dies, a_service_keeps_its_scale, streams_open_with_their_token);
+on_both_stores!(
+    a_container_lives_and_dies,
+    a_service_keeps_its_scale,
+    streams_open_with_their_token,
+    an_engine_that_is_away_is_shown
+);
+
+/// An engine that stops answering is named on its host, which takes nothing new until it is back.
+async fn an_engine_that_is_away_is_shown(h: Harness) {
+    let host = h.hosts(1).await.remove(0);
+    assert!(host["engineProblem"].is_null() && host["networkProblem"].is_null(), "{host}");
+    let project = h.project();
+    let reach = |reachable| h.engines.lock().unwrap()[0].set_reachable(reachable);
+    reach(false);
+    project.wait(&host, "the problem", |host| host["engineProblem"].is_string()).await;
+    let refused = project.create("containers", json!({"name": "x", "imageUuid": "sim:x"})).await;
+    let refused = project.wait_state(&refused, &["error"]).await;
+    let message = refused["transitioningMessage"].as_str().unwrap();
+    assert!(message.starts_with("Scheduling failed: host needs a Docker Engine that answers ("), "{message}");
+    reach(true);
+    project.wait(&host, "no problem", |host| host["engineProblem"].is_null()).await;
+    let made = project.create("containers", json!({"name": "y", "imageUuid": "sim:y"})).await;
+    project.wait_state(&made, &["running"]).await;
+}
+
+#[tokio::test]
+async fn simulated_hosts_need_a_server_that_takes_them() {
+    let h = Harness::without_simulator(On::Memory).await;
+    let token = h.token().await;
+    let refused = h.host(1, &token).await.await.expect_err("refused");
+    let chain = format!("{:#}", std::error::Error::source(&refused).expect("has a cause"));
+    assert!(chain.contains("start it with `--simulator`"), "{chain}");
+    assert_eq!(h.project().get("hosts").await.column("id"), Vec::<Value>::new());
+}
 
 async fn a_container_lives_and_dies(h: Harness) {
     let hosts = h.hosts(2).await;

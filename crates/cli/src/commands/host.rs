@@ -113,6 +113,8 @@ async fn show(session: &Session, names: &Names) -> Result<u8, Failure> {
             ("State", host.state()),
             ("Agent", host.text("agentState")),
             ("Detail", host.message().unwrap_or_default()),
+            ("Engine", host.text("engineProblem")),
+            ("Network", host.text("networkProblem")),
             ("Address", &address),
             ("Containers", &n_containers.to_string()),
             ("CPUs", &facts.cpus),

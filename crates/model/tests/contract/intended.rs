@@ -55,6 +55,8 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("environment.fields.state.options.rolling-back", "upgrades are not declared before they work"),
     ("environment.fields.state.options.upgraded", "upgrades are not declared before they work"),
     ("environment.fields.state.options.upgrading", "upgrades are not declared before they work"),
+    ("host.fields.engineProblem", "ours: why a host takes no containers"),
+    ("host.fields.networkProblem", "ours: why a host takes no containers on the managed network"),
     ("host.includeableLinks.hosts", "clusters were never published in this era"),
     ("image.includeableLinks.storagepools", "an image belongs to its container; no row connects it with a pool"),
     ("instance.actions.allocate", "internal process of the original: placement is not an action"),

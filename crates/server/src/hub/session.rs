@@ -31,6 +31,8 @@ pub struct Hub {
     orchestrator: Orchestrator,
     sessions: Sessions,
     tasks: Tasks,
+    /// Whether hosts with a simulated engine may join.
+    simulator: bool,
 }
 
 /// Why a connection ended.
@@ -59,8 +61,8 @@ enum End {
 }
 
 impl Hub {
-    pub fn new(orchestrator: Orchestrator, sessions: Sessions, tasks: Tasks) -> Hub {
-        Hub { orchestrator, sessions, tasks }
+    pub fn new(orchestrator: Orchestrator, sessions: Sessions, tasks: Tasks, simulator: bool) -> Hub {
+        Hub { orchestrator, sessions, tasks, simulator }
     }
 
     pub fn sessions(&self) -> &Sessions {
@@ -86,6 +88,11 @@ impl Hub {
                 hello.agent_version, hello.protocol
             );
             return refuse(sender, reason, false).await;
+        }
+        if hello.kind == "sim" && !self.simulator {
+            let reason = "this server takes no simulated hosts; start it with `--simulator`, or the agent with \
+                          `--engine docker`";
+            return refuse(sender, reason.to_owned(), false).await;
         }
         let session = match self.orchestrator.host_connect(agent_account_id, &hello).await {
             Ok(session) => session,
