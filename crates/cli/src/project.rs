@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use remuda_compose::{Compiled, Input, Source, compile, names};
+use remuda_compose::{FileError, Files, SourceFile as Source, Sources, compile, envfile, names};
 
 use crate::failure::{Failure, exit};
 use crate::globals::Globals;
@@ -13,15 +13,23 @@ use crate::session::environment;
 /// Names a compose file may have, in the order they are looked for.
 const FILES: &[&str] = &["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
+/// How standard input is called in messages.
+const STDIN: &str = "(stdin)";
+
 /// Compiled files and the name of their stack.
 pub struct Project {
     pub stack: String,
-    pub compiled: Compiled,
+    pub compiled: remuda_compose::Project,
 }
 
 /// Reads and compiles the project of the flags; warnings are shown.
 pub fn load(globals: &Globals, progress: &Progress) -> Result<Project, Failure> {
-    let (docker, directory) = docker_file(globals)?;
+    load_named(globals, progress, &[])
+}
+
+/// The same, when these services were asked for: their profiles count as switched on.
+pub fn load_named(globals: &Globals, progress: &Progress, named: &[String]) -> Result<Project, Failure> {
+    let (docker, directory) = docker_files(globals)?;
     let rancher = rancher_file(globals, &directory)?;
     let variables = variables(globals, &directory)?;
     // Values of the env file beat the process environment, as rancher-compose had it; an empty one counts as unset there.
@@ -30,47 +38,98 @@ pub fn load(globals: &Globals, progress: &Progress) -> Result<Project, Failure> 
         let outside = || environment(name).filter(|value| !value.is_empty());
         given.or_else(outside).or_else(|| variables.dot_env.get(name).cloned())
     };
-    let compiled = compile(&Input { docker_compose: &docker, rancher_compose: rancher.as_ref(), lookup: &lookup })
-        .map_err(|problems| Failure::usage(problems.to_string()))?;
+    let given = globals.stack.clone().or_else(|| environment("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()));
+    let profiles = environment("COMPOSE_PROFILES").unwrap_or_default();
+    let sources = Sources {
+        compose: docker,
+        rancher,
+        files: &Disk { directory: directory.clone() },
+        variables: &lookup,
+        profiles: profiles.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        named: named.to_vec(),
+        stack: given,
+        directory: directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        strict: false,
+    };
+    let compiled = compile(&sources).map_err(|problems| Failure::usage(problems.to_string()))?;
     for warning in &compiled.warnings {
         progress.note(&format!("warning: {warning}"));
     }
-    let stack = stack_name(globals, compiled.name.as_deref(), &directory)?;
-    Ok(Project { stack, compiled })
-}
-
-fn stack_name(globals: &Globals, in_file: Option<&str>, directory: &Path) -> Result<String, Failure> {
-    let given = globals.stack.clone().or_else(|| environment("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()));
-    let directory = || directory.file_name().map(|name| name.to_string_lossy().into_owned());
-    let text = given.or_else(|| in_file.map(str::to_owned)).or_else(directory).unwrap_or_default();
-    let name = names::stack_name(&text);
-    names::check(&name).map_err(|error| {
+    names::check(&compiled.stack).map_err(|error| {
         Failure::usage(format!("the stack cannot be called so: {error}")).hint("`-s NAME` gives it another name")
     })?;
-    Ok(name)
+    Ok(Project { stack: compiled.stack.clone(), compiled })
+}
+
+/// Files beside the compose files. A compose file from standard input counts as one in the project directory.
+struct Disk {
+    directory: PathBuf,
+}
+
+impl Disk {
+    fn path(&self, from: &str, path: &str) -> PathBuf {
+        let beside = Path::new(from).parent().filter(|_| from != STDIN);
+        beside.unwrap_or(&self.directory).join(path)
+    }
+}
+
+impl Files for Disk {
+    fn read(&self, from: &str, path: &str) -> Result<Source, FileError> {
+        let path = self.path(from, path);
+        let name = path.display().to_string();
+        let unreadable = |why: String| FileError::Unreadable { path: name.clone(), why };
+        let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => FileError::Missing(name.clone()),
+            _ => unreadable(error.to_string()),
+        })?;
+        let mut text = String::new();
+        // One byte more than is allowed, so that the compiler says what is wrong.
+        let limit = remuda_compose::node::MAX_FILE_BYTES as u64 + 1;
+        let read = std::io::Read::read_to_string(&mut std::io::Read::take(file, limit), &mut text);
+        read.map_err(|error| unreadable(error.to_string()))?;
+        Ok(Source { name, text })
+    }
+
+    fn directory(&self, from: &str, path: &str) -> Result<String, FileError> {
+        let path = self.path(from, path);
+        match path.canonicalize() {
+            Ok(found) if found.is_dir() => Ok(found.display().to_string()),
+            _ => Err(FileError::Missing(path.display().to_string())),
+        }
+    }
 }
 
 /// The compose file, and the directory paths and names are taken from.
-fn docker_file(globals: &Globals) -> Result<(Source, PathBuf), Failure> {
+fn docker_files(globals: &Globals) -> Result<(Vec<Source>, PathBuf), Failure> {
     let here = std::env::current_dir()?;
     let given =
         globals.file.clone().or_else(|| environment("COMPOSE_FILE").filter(|name| !name.is_empty()).map(PathBuf::from));
     if let Some(path) = given {
         if path == Path::new("-") {
             let text = std::io::read_to_string(std::io::stdin().lock())?;
-            return Ok((Source { name: "(stdin)".to_owned(), text }, here));
+            return Ok((vec![Source { name: STDIN.to_owned(), text }], here));
         }
         let directory = here.join(&path).parent().map(Path::to_path_buf).unwrap_or(here);
-        return Ok((read(&path)?, directory));
+        return Ok((vec![read(&path)?], directory));
     }
     for directory in here.ancestors() {
         if let Some(path) = FILES.iter().map(|name| directory.join(name)).find(|path| path.is_file()) {
-            let shown = path.strip_prefix(&here).unwrap_or(&path).to_path_buf();
-            return Ok((read(&shown)?, directory.to_path_buf()));
+            let shown = |path: &Path| path.strip_prefix(&here).unwrap_or(path).to_path_buf();
+            let mut files = vec![read(&shown(&path))?];
+            if let Some(over) = overriding(&path) {
+                files.push(read(&shown(&over))?);
+            }
+            return Ok((files, directory.to_path_buf()));
         }
     }
     let message = format!("no compose file in {} or above; looked for {}", here.display(), FILES.join(", "));
     Err(Failure::usage(message).hint("`-f FILE` names one"))
+}
+
+/// `compose.override.yaml` beside `compose.yaml`, and so on.
+fn overriding(path: &Path) -> Option<PathBuf> {
+    let stem = path.file_stem()?.to_string_lossy().into_owned();
+    ["yml", "yaml"].iter().map(|end| path.with_file_name(format!("{stem}.override.{end}"))).find(|path| path.is_file())
 }
 
 fn rancher_file(globals: &Globals, directory: &Path) -> Result<Option<Source>, Failure> {
@@ -105,28 +164,19 @@ struct Variables {
 fn variables(globals: &Globals, directory: &Path) -> Result<Variables, Failure> {
     let mut given = BTreeMap::new();
     for path in &globals.env_file {
-        given.extend(lines(&read(path)?.text));
+        given.extend(lines(&read(path)?)?);
     }
     let dot_env = directory.join(".env");
     let dot_env =
-        if globals.env_file.is_empty() && dot_env.is_file() { lines(&read(&dot_env)?.text) } else { BTreeMap::new() };
+        if globals.env_file.is_empty() && dot_env.is_file() { lines(&read(&dot_env)?)? } else { BTreeMap::new() };
     Ok(Variables { given, dot_env })
 }
 
-/// `KEY=VALUE` lines: comments, `export`, quotes.
-fn lines(text: &str) -> BTreeMap<String, String> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let line = line.strip_prefix("export ").unwrap_or(line);
-            let (key, value) = line.split_once('=').unwrap_or((line, ""));
-            let value = value.trim();
-            let quoted = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-            let plain = || value.split(" #").next().unwrap_or_default().trim_end();
-            let value = quoted('\'').or_else(|| quoted('"')).unwrap_or_else(plain);
-            (key.trim().to_owned(), value.to_owned())
-        })
-        .collect()
+/// Values of an env file; a name without value is empty.
+fn lines(file: &Source) -> Result<BTreeMap<String, String>, Failure> {
+    let entries =
+        envfile::parse(&file.text, &environment).map_err(|error| Failure::usage(format!("{}: {error}", file.name)))?;
+    Ok(entries.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
 }
 
 /// Checks that the names are services of the file; none means all.
@@ -151,7 +201,11 @@ mod tests {
     #[test]
     fn env_files_as_people_write_them() {
         let text = "# comment\nA=1\nexport B='two words'\nC=\"x#y\"\nD=plain # why\nE\n\nF=a=b\n";
-        let found: Vec<_> = lines(text).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let found: Vec<_> = lines(&Source { name: ".env".to_owned(), text: text.to_owned() })
+            .expect("reads")
+            .into_iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         assert_eq!(found, ["A=1", "B=two words", "C=x#y", "D=plain", "E=", "F=a=b"]);
     }
 }

@@ -1,21 +1,41 @@
 //! Compose files to API objects. Pure: text in, objects or problems out; used by the command line and by the server.
 //!
-//! [`node`] reads YAML and remembers where everything stood; [`interpolate`] fills in variables; [`keys`] is the table
-//! of service keys, what each may hold and which field of `launchConfig` it becomes; [`compile`] puts a
-//! docker-compose and a rancher-compose file together; [`names`] has the rules for stack and service names;
-//! [`problem`] is what is wrong, with file, line and column.
-//!
-//! This release reads the keys whose effect it has (`compose.md` §§4, 6). Every other key is refused by name, so that
-//! nothing is dropped in silence.
+//! [`project`] is the interface: what a compile reads and makes. [`node`] reads YAML and remembers where everything
+//! stood; [`load`] puts files together (forms, variables by [`interpolate`], `include`, `extends`, overrides by
+//! [`merge`]); [`keys`] is the table of service keys; [`convert`] reads one definition, [`rancher`], [`deploy`] and
+//! [`balancer`] its parts; [`assemble`] decides what several services decide together. [`hash`], [`diff`] and [`order`]
+//! say what an `up` must do; [`export`] is the way back.
 
-pub mod compile;
+mod assemble;
+mod balancer;
+mod context;
+mod convert;
+mod deploy;
+pub mod diff;
+pub mod envfile;
+pub mod export;
+pub mod hash;
 pub mod interpolate;
 mod keys;
+mod load;
+mod merge;
 pub mod names;
 pub mod node;
+pub mod order;
 pub mod problem;
+pub mod project;
+pub mod questions;
+mod rancher;
 mod values;
 mod words;
+mod yaml;
 
-pub use compile::{Compiled, Input, Link, Service, Source, compile};
-pub use problem::{Problem, Problems};
+pub use assemble::compile;
+pub use diff::{Diff, diff};
+pub use order::order;
+pub use problem::{Problem, Problems, Severity};
+pub use project::{
+    Build, Condition, Dependency, FileError, Files, Kind, Link, NoFiles, Project, Service, SourceFile, Sources,
+    UpgradeStrategy, Volume,
+};
+pub use questions::Question;

@@ -3,20 +3,25 @@
 //! Scalars: `true` and `false` are booleans, `yes`, `no`, `on`, `off` and numbers with a leading zero stay text; a
 //! duplicate key is an error; sizes, depth and aliases are bounded.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{DuplicateKeyPolicy, Spanned, Tagged};
 
 /// Largest file that is read, bytes.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
 /// Deepest nesting.
-const MAX_DEPTH: usize = 32;
+pub const MAX_DEPTH: usize = 32;
+/// Most values of one file, those that aliases repeat counted each time.
+pub const MAX_NODES: usize = 200_000;
 
-/// Where something stood; both counted from 1, 0 when unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where something stood; line and column counted from 1, 0 when unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Position of the file among those a compile read.
+    pub file: usize,
     pub line: u64,
     pub column: u64,
 }
@@ -25,7 +30,18 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
     pub place: Place,
+    /// `!reset` or `!override`.
+    pub tag: Option<Tag>,
     pub value: Value,
+}
+
+/// What a tag asks of a merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// Forget what earlier files say.
+    Reset,
+    /// Replace it instead of merging.
+    Override,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +64,35 @@ pub struct Key {
 }
 
 impl Node {
+    pub fn new(place: Place, value: Value) -> Node {
+        Node { place, tag: None, value }
+    }
+
+    pub fn text(place: Place, text: impl Into<String>) -> Node {
+        Node::new(place, Value::Text(text.into()))
+    }
+
+    /// The members of a map; none for anything else.
+    pub fn members(&self) -> &[(Key, Node)] {
+        match &self.value {
+            Value::Map(members) => members,
+            _ => &[],
+        }
+    }
+
+    /// The items of a list; none for anything else.
+    pub fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The text of a member, when it is a scalar that is not empty.
+    pub fn part(&self, name: &str) -> Option<String> {
+        self.get(name).and_then(Node::scalar).filter(|text| !text.is_empty())
+    }
+
     /// The text of a scalar, as the tools of 2016 wrote it; `None` for lists, maps and null.
     pub fn scalar(&self) -> Option<String> {
         match &self.value {
@@ -77,10 +122,7 @@ impl Node {
 
     /// The member of a map.
     pub fn get(&self, name: &str) -> Option<&Node> {
-        match &self.value {
-            Value::Map(members) => members.iter().find(|(key, _)| key.name == name).map(|(_, node)| node),
-            _ => None,
-        }
+        self.members().iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
     }
 
     /// As JSON, numbers and booleans kept.
@@ -104,27 +146,33 @@ pub struct Unreadable {
     pub text: String,
 }
 
-/// Reads one document.
-pub fn read(text: &str) -> Result<Node, Unreadable> {
-    let nowhere = |text: String| Unreadable { place: Place::default(), text };
+/// Reads one document; `file` goes into every place.
+pub fn read(text: &str, file: usize) -> Result<Node, Unreadable> {
+    let nowhere = |text: String| Unreadable { place: Place { file, ..Place::default() }, text };
     if text.len() > MAX_FILE_BYTES {
         return Err(nowhere(format!("the file is larger than {} MiB", MAX_FILE_BYTES >> 20)));
     }
     if text.trim().is_empty() {
-        return Ok(Node::default());
+        return Ok(Node::new(nowhere(String::new()).place, Value::Null));
     }
     let mut options = serde_saphyr::Options::default();
     options.strict_booleans = true;
     options.leading_zero_numbers_as_strings = true;
     options.with_snippet = false;
+    // Found here, where both places are known.
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     let mut budget = serde_saphyr::Budget::default();
     budget.max_depth = MAX_DEPTH;
+    budget.max_nodes = MAX_NODES;
     options.budget = Some(budget);
+    let mut aliases = serde_saphyr::options::AliasLimits::default();
+    aliases.max_total_replayed_events = MAX_NODES;
+    options.alias_limits = aliases;
     let tree: Tree = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let place = error.location().map(|at| Place { line: at.line(), column: at.column() }).unwrap_or_default();
-        Unreadable { place, text: first_line(&error.to_string()) }
+        let at = error.location().map(|at| (at.line(), at.column())).unwrap_or_default();
+        Unreadable { place: Place { file, line: at.0, column: at.1 }, text: first_line(&error.to_string()) }
     })?;
-    tree.node(0).map_err(|place| Unreadable { place, text: format!("nested deeper than {MAX_DEPTH} levels") })
+    tree.node(file, 0)
 }
 
 /// The library repeats the place after the message; we print it in front.
@@ -135,7 +183,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// What serde builds before depth is checked.
-struct Tree(Spanned<Branch>);
+struct Tree(Spanned<Tagged<Branch>>);
 
 enum Branch {
     Scalar(Value),
@@ -143,36 +191,56 @@ enum Branch {
     Map(Vec<(Spanned<String>, Tree)>),
 }
 
-fn place<T>(spanned: &Spanned<T>) -> Place {
-    Place { line: spanned.referenced.line(), column: spanned.referenced.column() }
+fn place<T>(spanned: &Spanned<T>, file: usize) -> Place {
+    Place { file, line: spanned.referenced.line(), column: spanned.referenced.column() }
 }
 
 impl Tree {
-    fn node(self, depth: usize) -> Result<Node, Place> {
-        let at = place(&self.0);
+    fn node(self, file: usize, depth: usize) -> Result<Node, Unreadable> {
+        let at = place(&self.0, file);
         if depth > MAX_DEPTH {
-            return Err(at);
+            return Err(Unreadable { place: at, text: format!("nested deeper than {MAX_DEPTH} levels") });
         }
-        let value = match self.0.value {
+        let Tagged(branch, tag) = self.0.value;
+        let tag = match tag.as_deref() {
+            Some("!reset") => Some(Tag::Reset),
+            Some("!override") => Some(Tag::Override),
+            _ => None,
+        };
+        let value = match branch {
             Branch::Scalar(value) => value,
             Branch::List(items) => {
-                Value::List(items.into_iter().map(|item| item.node(depth + 1)).collect::<Result<_, _>>()?)
+                Value::List(items.into_iter().map(|item| item.node(file, depth + 1)).collect::<Result<_, _>>()?)
             }
             Branch::Map(members) => {
                 let mut map = Vec::with_capacity(members.len());
+                let mut seen = HashMap::with_capacity(members.len());
                 for (key, member) in members {
-                    map.push((Key { place: place(&key), name: key.value }, member.node(depth + 1)?));
+                    let key = Key { place: place(&key, file), name: key.value };
+                    if let Some(first) = seen.insert(key.name.clone(), key.place.line) {
+                        let text = format!("duplicate key `{}`: it stands in line {first} already", shown(&key.name));
+                        return Err(Unreadable { place: key.place, text });
+                    }
+                    map.push((key, member.node(file, depth + 1)?));
                 }
                 Value::Map(map)
             }
         };
-        Ok(Node { place: at, value })
+        Ok(Node { place: at, tag, value })
+    }
+}
+
+/// A text somebody wrote, short enough for a message.
+pub fn shown(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
     }
 }
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
-        Spanned::<Branch>::deserialize(deserializer).map(Tree)
+        Spanned::<Tagged<Branch>>::deserialize(deserializer).map(Tree)
     }
 }
 
@@ -246,7 +314,7 @@ mod tests {
 
     #[test]
     fn scalars_keep_what_people_meant() {
-        let node = read("a: yes\nb: no\nc: true\nd: 0777\ne: 22:22\nf: 1.5\ng: ~\nh: 80\ni: '80'\n").expect("reads");
+        let node = read("a: yes\nb: no\nc: true\nd: 0777\ne: 22:22\nf: 1.5\ng: ~\nh: 80\ni: '80'\n", 0).expect("reads");
         let scalars: Vec<_> =
             "abcdefghi".chars().map(|key| node.get(&key.to_string()).and_then(Node::scalar)).collect();
         let expected = ["yes", "no", "true", "0777", "22:22", "1.5", "", "80", "80"]
@@ -256,7 +324,7 @@ mod tests {
 
     #[test]
     fn nodes_know_their_place_and_anchors_merge() {
-        let node = read("base: &base\n  image: x\nweb:\n  <<: *base\n  tty: true\n").expect("reads");
+        let node = read("base: &base\n  image: x\nweb:\n  <<: *base\n  tty: true\n", 0).expect("reads");
         let web = node.get("web").expect("web");
         assert_eq!(web.get("image").and_then(Node::scalar).as_deref(), Some("x"));
         assert_eq!(at(web.get("tty").expect("tty")), (5, 8));
@@ -264,10 +332,10 @@ mod tests {
 
     #[test]
     fn what_is_not_read_says_where() {
-        let error = read("a: 1\nb: [1,\n").expect_err("is broken");
+        let error = read("a: 1\nb: [1,\n", 0).expect_err("is broken");
         assert!(error.place.line >= 2, "{error:?}");
-        let twice = read("a: 1\nb: 2\na: 3\n").expect_err("has a key twice");
-        assert!(twice.text.contains("duplicate") && twice.place.line == 3, "{twice:?}");
+        let twice = read("a: 1\nb: 2\na: 3\n", 0).expect_err("has a key twice");
+        assert!(twice.text.contains("stands in line 1") && twice.place.line == 3, "{twice:?}");
         let bomb = format!(
             "a: &a [{}]\n{}",
             "x,".repeat(9),
@@ -278,15 +346,22 @@ mod tests {
                 })
                 .collect::<String>()
         );
-        assert!(read(&bomb).is_err());
-        assert!(read(&format!("a: {}1{}", "[".repeat(200), "]".repeat(200))).is_err());
-        assert!(read(&"x".repeat(MAX_FILE_BYTES + 1)).is_err());
+        assert!(read(&bomb, 0).is_err());
+        assert!(read(&format!("a: {}1{}", "[".repeat(200), "]".repeat(200)), 0).is_err());
+        assert!(read(&"x".repeat(MAX_FILE_BYTES + 1), 0).is_err());
+    }
+
+    #[test]
+    fn tags_of_merges_are_kept() {
+        let node = read("a: !reset null\nb: !override [x]\nc: !other x\n", 0).expect("reads");
+        let tags: Vec<_> = node.members().iter().map(|(_, node)| node.tag).collect();
+        assert_eq!(tags, [Some(Tag::Reset), Some(Tag::Override), None]);
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "[ -~\n\t]{0,200}") {
-            drop(read(&text));
+            drop(read(&text, 0));
         }
     }
 }

@@ -4,9 +4,20 @@ use std::fmt;
 
 use crate::node::Place;
 
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// Longest word that is compared with the known ones.
+const MAX_WORD: usize = 64;
+
 /// One problem, or one warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    pub severity: Severity,
     /// File as the user named it.
     pub file: String,
     pub place: Place,
@@ -36,9 +47,17 @@ pub struct Problems(pub Vec<Problem>);
 
 /// The known word closest to `given`, if one is close enough to be what was meant.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if given.len() > MAX_WORD {
+        return None;
+    }
     let limit = (given.chars().count() / 3).max(1);
     let by_distance = known.into_iter().map(|word| (distance(given, word), word));
     by_distance.filter(|(distance, _)| *distance <= limit).min().map(|(_, word)| word)
+}
+
+/// ` (did you mean …?)`, or nothing.
+pub fn hint<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(given, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
 }
 
 /// Levenshtein distance.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::node::{Node, Place, Value};
+use crate::node::{Node, Place, Value, shown};
 use crate::words;
 
 /// A value that does not read.
@@ -17,11 +17,14 @@ pub struct Bad {
 /// Result of a reader; null means: leave the field out.
 pub type Read = Result<Json, Bad>;
 
+/// Most ports of one container.
+pub const MAX_PORTS: usize = 2_000;
+
 pub fn bad<T>(node: &Node, text: impl Into<String>) -> Result<T, Bad> {
     Err(Bad { place: node.place, text: text.into() })
 }
 
-fn expected<T>(node: &Node, what: &str) -> Result<T, Bad> {
+pub fn expected<T>(node: &Node, what: &str) -> Result<T, Bad> {
     bad(node, format!("expected {what}, found {}", node.kind()))
 }
 
@@ -106,7 +109,7 @@ pub fn command(node: &Node) -> Read {
 }
 
 /// Pairs, as a map or as a list of `key=value` (`separators`: what may stand between).
-fn pairs(node: &Node, separators: &[char]) -> Result<Vec<(String, Option<String>, Place)>, Bad> {
+pub fn pairs(node: &Node, separators: &[char]) -> Result<Vec<(String, Option<String>, Place)>, Bad> {
     match &node.value {
         Value::Map(members) => members
             .iter()
@@ -140,17 +143,6 @@ pub fn text_map(node: &Node) -> Read {
     Ok(json!(labels(node)?))
 }
 
-/// Variables of the container. One without a value, or with an empty one, takes it from outside, or is left out.
-pub fn environment(node: &Node, lookup: &dyn Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>, Bad> {
-    let mut variables = BTreeMap::new();
-    for (key, value, _) in pairs(node, &['='])? {
-        if let Some(value) = value.filter(|value| !value.is_empty()).or_else(|| lookup(&key)) {
-            variables.insert(key, value);
-        }
-    }
-    Ok(variables)
-}
-
 /// `name:ip` lines of the hosts file; list, map, or `name=ip`.
 pub fn extra_hosts(node: &Node) -> Read {
     let mut hosts = Vec::new();
@@ -161,6 +153,63 @@ pub fn extra_hosts(node: &Node) -> Read {
         }
     }
     Ok(Json::Array(hosts))
+}
+
+/// `soft` and `hard` limits by name; a number is both.
+pub fn ulimits(node: &Node) -> Read {
+    let mut limits = Vec::new();
+    for (key, limit) in node.members() {
+        let number = |node: &Node| match int(node)? {
+            Json::Number(number) => Ok(Json::Number(number)),
+            _ => expected(node, "a whole number"),
+        };
+        let (soft, hard) = match (limit.get("soft"), limit.get("hard")) {
+            (None, None) => (number(limit)?, number(limit)?),
+            (Some(soft), Some(hard)) => (number(soft)?, number(hard)?),
+            _ => return bad(limit, "needs both `soft` and `hard`"),
+        };
+        limits.push(json!({"name": key.name, "soft": soft, "hard": hard}));
+    }
+    if limits.is_empty() && !node.is_null() && node.value != Value::Map(Vec::new()) {
+        return expected(node, "a map of limits");
+    }
+    Ok(limits.into())
+}
+
+/// Paths with the options of their mounts; `path:options`, one or several, or a map.
+pub fn tmpfs(node: &Node) -> Read {
+    if let Value::Map(_) = node.value {
+        return text_map(node);
+    }
+    let Json::Array(paths) = one_or_list(node)? else { return Ok(Json::Null) };
+    let paths = paths.iter().filter_map(Json::as_str).map(|path| path.split_once(':').unwrap_or((path, "")));
+    Ok(Json::Object(paths.map(|(path, options)| (path.to_owned(), options.into())).collect()))
+}
+
+/// Milliseconds of `1m30s`, `500ms`, or of a bare number of `unit`.
+pub fn duration_ms(node: &Node) -> Result<Option<i64>, Bad> {
+    let Some(text) = node.scalar().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let wrong = || bad(node, format!("`{}` is no duration; write one like `1m30s` or `500ms`", shown(&text)));
+    let mut rest = text.trim();
+    let mut total = 0_f64;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
+        let Ok(number) = rest[..digits].parse::<f64>() else { return wrong() };
+        rest = &rest[digits..];
+        let unit = rest.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(rest.len());
+        let factor = match &rest[..unit] {
+            "us" | "µs" => 0.001,
+            "ms" => 1.0,
+            "s" => 1_000.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            _ => return wrong(),
+        };
+        total += number * factor;
+        rest = &rest[unit..];
+    }
+    // Longer than any container lives.
+    if total <= 1e15 { Ok(Some(total.round() as i64)) } else { wrong() }
 }
 
 /// Devices with all three parts written.
@@ -186,6 +235,9 @@ pub fn ports(node: &Node) -> Read {
     };
     let mut ports = Vec::new();
     for item in items {
+        if ports.len() > MAX_PORTS {
+            break;
+        }
         match &item.value {
             Value::Map(_) => ports.push(long_port(item)?),
             _ => {
@@ -196,6 +248,9 @@ pub fn ports(node: &Node) -> Read {
                 }
             }
         }
+    }
+    if ports.len() > MAX_PORTS {
+        return bad(node, format!("more than {MAX_PORTS} ports"));
     }
     Ok(ports.into_iter().map(Json::String).collect())
 }
@@ -244,7 +299,7 @@ fn short_ports(text: &str) -> Result<Vec<String>, String> {
     Ok(inside.into_iter().enumerate().map(|(idx, inside)| one(idx, inside)).collect())
 }
 
-fn range(text: &str) -> Result<Vec<u16>, String> {
+pub fn range(text: &str) -> Result<Vec<u16>, String> {
     let number = |text: &str| match text.trim().parse::<u16>() {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("`{text}` is not a number from 1 to 65535")),
@@ -256,58 +311,90 @@ fn range(text: &str) -> Result<Vec<u16>, String> {
     if last < first { Err(format!("the range `{text}` runs backwards")) } else { Ok((first..=last).collect()) }
 }
 
-/// Volumes: anonymous ones first, then the rest, as Docker of the time kept them.
-pub fn volumes(node: &Node) -> Read {
-    let items = match &node.value {
-        Value::List(items) => items,
-        Value::Null => return Ok(Json::Null),
-        _ => return expected(node, "a list"),
-    };
-    let (mut anonymous, mut rest) = (Vec::new(), Vec::new());
-    for item in items {
-        let text = match &item.value {
-            Value::Map(_) => long_volume(item)?,
-            _ => item.scalar().map_or_else(|| expected(item, "a volume like `data:/var/lib`"), Ok)?,
-        };
-        let parts: Vec<&str> = text.split(':').collect();
-        let absolute = |path: &str| path.starts_with('/');
-        match parts[..] {
-            [path] if absolute(path) => anonymous.push(Json::String(text)),
-            [source, path] | [source, path, _] if absolute(path) => {
-                if source.starts_with('.') || source.starts_with('~') {
-                    return bad(
-                        item,
-                        format!(
-                            "`{source}` is relative to this machine, but containers run on other hosts; write an absolute path or a volume name"
-                        ),
-                    );
-                }
-                rest.push(Json::String(text));
-            }
-            _ => {
-                return bad(
-                    item,
-                    format!("`{text}` is no volume; write `/path`, `name:/path` or `/host/path:/path[:ro]`"),
-                );
-            }
-        }
-    }
-    anonymous.extend(rest);
-    Ok(Json::Array(anonymous))
+/// One volume in the short form, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub place: Place,
+    /// Path of the host or name; `None` for an anonymous one.
+    pub source: Option<String>,
+    pub target: String,
+    /// `ro`, or whatever stood there.
+    pub mode: Option<String>,
+    /// A file system in memory, with its options.
+    pub tmpfs: Option<String>,
 }
 
-fn long_volume(node: &Node) -> Result<String, Bad> {
-    let part = |name: &str| node.get(name).and_then(Node::scalar).filter(|text| !text.is_empty());
-    let kind = part("type").unwrap_or_else(|| "volume".to_owned());
-    if !matches!(kind.as_str(), "volume" | "bind") {
-        return bad(node, format!("volumes of type `{kind}` are not supported; there are `volume` and `bind`"));
+impl Mount {
+    pub fn is_named(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| !source.starts_with(['/', '.', '~']))
     }
-    let Some(target) = part("target") else { return bad(node, "a volume needs `target`") };
-    let mode = if part("read_only").as_deref() == Some("true") { ":ro" } else { "" };
-    Ok(match part("source") {
-        Some(source) => format!("{source}:{target}{mode}"),
-        None => target,
-    })
+
+    pub fn text(&self) -> String {
+        let mode = self.mode.as_ref().map(|mode| format!(":{mode}")).unwrap_or_default();
+        match &self.source {
+            Some(source) => format!("{source}:{}{mode}", self.target),
+            None => self.target.clone(),
+        }
+    }
+}
+
+/// Volumes: anonymous ones first, then the rest, as Docker of the time kept them.
+pub fn volumes(node: &Node) -> Result<Vec<Mount>, Bad> {
+    let items = match &node.value {
+        Value::List(items) => items,
+        Value::Null => return Ok(Vec::new()),
+        _ => return expected(node, "a list"),
+    };
+    let mounts = items.iter().map(mount).collect::<Result<Vec<Mount>, Bad>>()?;
+    let (mut anonymous, rest): (Vec<Mount>, Vec<Mount>) = mounts.into_iter().partition(|mount| mount.source.is_none());
+    anonymous.extend(rest);
+    Ok(anonymous)
+}
+
+fn mount(item: &Node) -> Result<Mount, Bad> {
+    if let Value::Map(_) = &item.value {
+        return long_volume(item);
+    }
+    let text = item.scalar().map_or_else(|| expected(item, "a volume like `data:/var/lib`"), Ok)?;
+    let parts: Vec<&str> = text.split(':').collect();
+    let absolute = |path: &str| path.starts_with('/');
+    let made = |source: Option<&str>, target: &str, mode: Option<&str>| Mount {
+        place: item.place,
+        source: source.map(str::to_owned),
+        target: target.to_owned(),
+        mode: mode.map(str::to_owned),
+        tmpfs: None,
+    };
+    match parts[..] {
+        [path] if absolute(path) => Ok(made(None, path, None)),
+        [source, path] if absolute(path) && !source.is_empty() => Ok(made(Some(source), path, None)),
+        [source, path, mode] if absolute(path) && !source.is_empty() => Ok(made(Some(source), path, Some(mode))),
+        _ => bad(
+            item,
+            format!("`{}` is no volume; write `/path`, `name:/path` or `/host/path:/path[:ro]`", shown(&text)),
+        ),
+    }
+}
+
+fn long_volume(node: &Node) -> Result<Mount, Bad> {
+    let kind = node.part("type").unwrap_or_else(|| "volume".to_owned());
+    if !matches!(kind.as_str(), "volume" | "bind" | "tmpfs") {
+        return bad(
+            node,
+            format!("volumes of type `{}` are not supported; there are `volume`, `bind` and `tmpfs`", shown(&kind)),
+        );
+    }
+    let Some(target) = node.part("target").filter(|target| target.starts_with('/')) else {
+        return bad(node, "a volume needs `target`, an absolute path");
+    };
+    let source = node.part("source");
+    if kind == "bind" && source.is_none() {
+        return bad(node, "a volume of type `bind` needs `source`");
+    }
+    let is_read_only = node.part("read_only").as_deref() == Some("true");
+    let size = || node.get("tmpfs").and_then(|tmpfs| tmpfs.part("size")).map(|size| format!("size={size}"));
+    let tmpfs = (kind == "tmpfs").then(|| size().unwrap_or_default());
+    Ok(Mount { place: node.place, source, target, mode: is_read_only.then(|| "ro".to_owned()), tmpfs })
 }
 
 /// `no`, `always`, `on-failure[:n]`, `unless-stopped`: checked, then left out: the service keeps its scale itself.
@@ -346,10 +433,10 @@ pub fn links(node: &Node) -> Result<Vec<(String, Option<String>, Place)>, Bad> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::read;
+    use crate::node::read as read_yaml;
 
     fn check(read_value: fn(&Node) -> Read, yaml: &str, expected: Result<Json, &str>) {
-        match (read_value(&read(yaml).expect(yaml)), expected) {
+        match (read_value(&read_yaml(yaml, 0).expect(yaml)), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{yaml}"),
             (Err(found), Err(part)) => assert!(found.text.contains(part), "{yaml}: {}", found.text),
             (found, _) => panic!("{yaml}: {found:?}"),
@@ -373,10 +460,32 @@ mod tests {
 
     #[test]
     fn volume_forms() {
-        check(volumes, "['data:/d', '/x', '/h:/c:ro']", Ok(json!(["/x", "data:/d", "/h:/c:ro"])));
-        check(volumes, "[{type: bind, source: /h, target: /c, read_only: true}]", Ok(json!(["/h:/c:ro"])));
-        check(volumes, "['./here:/c']", Err("relative to this machine"));
-        check(volumes, "['data:c']", Err("no volume"));
+        let text = |yaml: &str| match volumes(&read_yaml(yaml, 0).expect(yaml)) {
+            Ok(mounts) => mounts.iter().map(Mount::text).collect::<Vec<_>>().join(" "),
+            Err(bad) => bad.text,
+        };
+        assert_eq!(text("['data:/d', '/x', '/h:/c:ro']"), "/x data:/d /h:/c:ro");
+        assert_eq!(text("[{type: bind, source: /h, target: /c, read_only: true}]"), "/h:/c:ro");
+        assert!(text("['data:c']").contains("no volume"));
+        assert!(text("[{type: npipe, target: /c}]").contains("not supported"));
+    }
+
+    #[test]
+    fn durations_and_limits() {
+        let ms = |text: &str| duration_ms(&read_yaml(text, 0).expect(text)).ok().flatten();
+        for (text, expected) in
+            [("1m30s", Some(90_000)), ("1.5s", Some(1_500)), ("500ms", Some(500)), ("5", None), ("", None)]
+        {
+            assert_eq!(ms(text), expected, "{text}");
+        }
+        check(
+            ulimits,
+            "{nofile: 5, core: {soft: 1, hard: 2}}",
+            Ok(json!([{"name": "nofile", "soft": 5, "hard": 5}, {"name": "core", "soft": 1, "hard": 2}])),
+        );
+        check(ulimits, "{core: {soft: 1}}", Err("needs both"));
+        check(tmpfs, "/run:size=1m", Ok(json!({"/run": "size=1m"})));
+        check(tmpfs, "[/run, /tmp]", Ok(json!({"/run": "", "/tmp": ""})));
     }
 
     #[test]

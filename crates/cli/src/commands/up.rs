@@ -2,8 +2,7 @@
 
 use futures_util::future::join_all;
 use remuda_client::{Resource, wait::Verdict, wait::settled};
-use remuda_compose::Service;
-use remuda_compose::compile::{HASH_KEY, HASH_PREFIX};
+use remuda_compose::{Kind, Service, diff};
 use serde_json::{Value, json};
 
 use crate::commands::logs;
@@ -64,9 +63,12 @@ pub fn config(globals: &Globals, args: &ConfigArgs) -> Result<u8, Failure> {
     let services = &project.compiled.services;
     if args.services || args.images {
         for service in services {
-            let image = service.launch_config.get("imageUuid").and_then(Value::as_str).unwrap_or_default();
-            let image = image.strip_prefix("docker:").unwrap_or(image);
-            out.line(if args.images { image } else { &service.name })?;
+            if args.services {
+                out.line(&service.name)?;
+            }
+            for image in service.images.iter().filter(|_| args.images) {
+                out.line(image)?;
+            }
         }
         return Ok(exit::DONE);
     }
@@ -74,7 +76,7 @@ pub fn config(globals: &Globals, args: &ConfigArgs) -> Result<u8, Failure> {
         .iter()
         .map(|service| {
             let links: Vec<Value> =
-                service.links.iter().map(|link| json!({"service": link.target, "alias": link.alias})).collect();
+                service.links.iter().map(|link| json!({"service": link.target, "stack": link.stack, "alias": link.alias, "ports": link.ports})).collect();
             let mut body = service.body("");
             if let Some(body) = body.as_object_mut() {
                 body.remove("environmentId");
@@ -94,8 +96,9 @@ struct Placed<'a> {
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
-    let project = project::load(&session.globals, &session.progress)?;
+    let project = project::load_named(&session.globals, &session.progress, &args.services)?;
     let chosen = with_dependencies(&project, &args)?;
+    chosen.iter().try_for_each(|service| check(service))?;
     let stack = stack(session, &project.stack).await?;
     let existing = session.client.list("services", &[("environmentId", stack.id()), ("removed_null", "true")]).await?;
     let mut placed = Vec::new();
@@ -146,8 +149,8 @@ fn with_dependencies<'a>(project: &'a Project, args: &Args) -> Result<Vec<&'a Se
         let mut idx = 0;
         while let Some(name) = wanted.get(idx).copied() {
             let service = project.compiled.services.iter().find(|service| service.name == name);
-            for needed in service.iter().flat_map(|service| &service.after) {
-                if !wanted.contains(&needed.as_str()) {
+            for needed in service.iter().flat_map(|service| service.needs()) {
+                if !wanted.contains(&needed) {
                     wanted.push(needed);
                 }
             }
@@ -167,10 +170,25 @@ async fn stack(session: &Session, name: &str) -> Result<Resource, Failure> {
     Ok(session.client.wait_settled(&stack, session.globals.timeout()).await?)
 }
 
-/// Whether the server's service is another than the file's. Hashes of other tools say nothing to us.
+/// Whether the server's service is another than the file's. One that no tool marked is left alone without a word.
 fn differs(row: &Resource, service: &Service) -> bool {
-    let stored = row.get("metadata").get(HASH_KEY).and_then(Value::as_str);
-    stored.is_some_and(|hash| hash.starts_with(HASH_PREFIX) && hash != service.hash)
+    let diff = diff(service, &row.0);
+    !diff.is_unmarked && !diff.is_same()
+}
+
+/// Refuses what this release cannot bring up, before anything is sent.
+fn check(service: &Service) -> Result<(), Failure> {
+    let refuse = |what: String| Err(Failure::new(exit::USAGE, format!("{}: {}: {what}", service.place, service.name)));
+    if service.kind != Kind::Service {
+        return refuse(format!("this server has no {} yet", service.kind.resource()));
+    }
+    if let Some(build) = service.builds.first() {
+        return refuse(format!("the image of `{}` must be built, which this release cannot", build.launch_config));
+    }
+    if service.links.iter().any(|link| link.stack.is_some()) {
+        return refuse("`external_links` to another stack cannot be written by this release".to_owned());
+    }
+    Ok(())
 }
 
 /// Writes the links of every service: the file's, exactly.
@@ -207,8 +225,7 @@ async fn activate(session: &Session, placed: &[Placed<'_>]) -> Result<(), Failur
     while !waiting.is_empty() {
         let names: Vec<&str> = waiting.iter().map(|placed| placed.service.name.as_str()).collect();
         let free = |placed: &&Placed<'_>| {
-            let needs = &placed.service.after;
-            needs.iter().all(|name| *name == placed.service.name || !names.contains(&name.as_str()))
+            placed.service.needs().all(|name| name == placed.service.name || !names.contains(&name))
         };
         let (mut now, later): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(free);
         waiting = later;

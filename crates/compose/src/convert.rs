@@ -1,0 +1,499 @@
+//! One definition to the launch config and what stands beside it. What several services decide together (kinds,
+//! sidekicks, links) is left to [`crate::assemble`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::context::Context;
+use crate::deploy;
+use crate::envfile;
+use crate::keys::{self, Rule};
+use crate::names;
+use crate::node::{Key, Node, Place, Value, shown};
+use crate::problem::hint;
+use crate::project::{Build, Condition, Dependency, UpgradeStrategy};
+use crate::rancher;
+use crate::values::{self, Mount};
+
+/// One definition, read.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    pub name: String,
+    pub place: Place,
+    /// Text of `image`; empty when there is none.
+    pub image: String,
+    pub launch: Map<String, Json>,
+    pub labels: BTreeMap<String, String>,
+    /// Fields of the service itself.
+    pub service: Map<String, Json>,
+    pub metadata: Map<String, Json>,
+    pub scale: Option<i64>,
+    pub declared_scale: Option<i64>,
+    pub links: Vec<(String, Option<String>, Place)>,
+    pub external_links: Vec<(String, Option<String>, Place)>,
+    pub depends_on: Vec<(Dependency, Place)>,
+    /// Other members of the unit: `volumes_from` and `container:` networks.
+    pub volumes_from: Vec<(String, Place)>,
+    pub network_of: Option<(String, Place)>,
+    pub mounts: Vec<Mount>,
+    /// As written, for load balancers.
+    pub listeners: Map<String, Json>,
+    pub health_check: Option<Json>,
+    pub has_engine_check: bool,
+    pub external_ips: Option<Json>,
+    pub external_hostname: Option<Json>,
+    pub default_certificate: Option<String>,
+    pub certificates: Vec<String>,
+    pub lb_config: Option<Node>,
+    pub build: Option<Build>,
+    pub upgrade: UpgradeStrategy,
+    pub networks: Option<BTreeSet<String>>,
+    pub aliases: Vec<(String, Place)>,
+    pub profiles: Vec<String>,
+}
+
+impl Draft {
+    pub fn put(&mut self, field: &str, value: Option<Json>) {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            self.launch.insert(field.to_owned(), value);
+        }
+    }
+}
+
+/// Reads one service: its definition and what the rancher-compose file says of it.
+pub fn service(context: &mut Context<'_>, stack: &str, key: &Key, node: &Node, rancher: Option<&Node>) -> Draft {
+    let mut draft = Draft { name: key.name.clone(), place: key.place, ..Draft::default() };
+    if let Err(error) = names::check(&key.name) {
+        context.problem(key.place, &key.name, error.to_string());
+    }
+    let Value::Map(members) = &node.value else {
+        context.problem(node.place, &key.name, format!("a service is a map of keys, found {}", node.kind()));
+        // Enough is said of it.
+        draft.image = "-".to_owned();
+        return draft;
+    };
+    env_files(context, &mut draft, node);
+    for (member, value) in members.iter().filter(|(member, _)| !member.name.starts_with("x-")) {
+        if keys::is_rancher(&member.name) {
+            continue;
+        }
+        let path = format!("{}.{}", key.name, shown(&member.name));
+        match keys::find(keys::DOCKER, &member.name) {
+            Some(Rule::Launch(field, read)) => {
+                let read = context.take(&path, read(value));
+                draft.put(field, read);
+            }
+            Some(Rule::Own) => own_key(context, &mut draft, member, value, &path),
+            Some(Rule::Ignored(why)) => context.warn(member.place, &path, format!("has no effect: {why}")),
+            Some(Rule::Refused(why)) => context.problem(member.place, &path, format!("is not supported: {why}")),
+            None => unknown(context, keys::DOCKER, member, &path),
+        }
+    }
+    log(context, &mut draft, node);
+    build(context, &mut draft, stack, node);
+    rancher::keys(context, &mut draft, node, rancher);
+    if let Some(deploy) = node.get("deploy") {
+        deploy::keys(context, &mut draft, deploy);
+    }
+    finish(context, &mut draft, node);
+    draft
+}
+
+/// Says that a key is unknown, and what was probably meant.
+pub fn unknown(context: &mut Context<'_>, table: &[(&'static str, Rule)], key: &Key, path: &str) {
+    if context.is_hopeless() {
+        return;
+    }
+    let slip = keys::SLIPS.iter().find(|(slip, _)| *slip == key.name).map(|(_, meant)| *meant);
+    let hint = match slip {
+        Some(meant) => format!(" (did you mean `{meant}`?)"),
+        None => hint(&key.name, table.iter().map(|(known, _)| *known)),
+    };
+    context.problem(key.place, path, format!("is no key of a service{hint}"));
+}
+
+fn own_key(context: &mut Context<'_>, draft: &mut Draft, key: &Key, value: &Node, path: &str) {
+    match key.name.as_str() {
+        "image" => match value.scalar().filter(|image| !image.is_empty()) {
+            Some(image) => draft.image = image,
+            None => context.problem(value.place, path, "needs the name of an image"),
+        },
+        "environment" => {
+            let variables = values::pairs(value, &['=']);
+            let mut known: BTreeMap<String, Json> = match draft.launch.remove("environment") {
+                Some(Json::Object(known)) => known.into_iter().collect(),
+                _ => BTreeMap::new(),
+            };
+            for (name, given, _) in context.take(path, variables).unwrap_or_default() {
+                match given.filter(|given| !given.is_empty()).or_else(|| context.variable(&name)) {
+                    Some(given) => drop(known.insert(name, given.into())),
+                    // Asked for, and nowhere to be found: left out.
+                    None => drop(known.remove(&name)),
+                }
+            }
+            draft.put("environment", Some(json!(known)));
+        }
+        "labels" => {
+            let labels = context.take(path, values::labels(value)).unwrap_or_default();
+            draft.labels.extend(labels);
+        }
+        "label_file" => {
+            for name in crate::load::listed(Some(value)) {
+                let Some(file) = context.open(value.place, &name, path) else { continue };
+                match envfile::parse(&file.text, &|_| None) {
+                    Ok(entries) => {
+                        for (label, text) in entries {
+                            draft.labels.entry(label).or_insert(text.unwrap_or_default());
+                        }
+                    }
+                    Err(error) => context.problem(value.place, path, format!("{}: {error}", file.name)),
+                }
+            }
+        }
+        "annotations" => {
+            let annotations = context.take(path, values::labels(value)).unwrap_or_default();
+            draft.metadata.insert("annotations".to_owned(), json!(annotations));
+        }
+        "ports" | "expose" => {
+            let verbatim = context.take(path, verbatim_ports(value));
+            draft.listeners.extend(verbatim.map(|ports| (key.name.clone(), ports)));
+            if key.name == "expose" {
+                let listed = values::list(value).ok();
+                draft.put("expose", listed);
+            } else if draft_is_balancer(draft) || context.is_hopeless() {
+                // Balancers take them as they stand.
+            } else {
+                let ports = context.take(path, values::ports(value));
+                draft.put("ports", ports);
+            }
+        }
+        "volumes" => draft.mounts = context.take(path, values::volumes(value)).unwrap_or_default(),
+        "volumes_from" => {
+            for item in value.items() {
+                let text = item.scalar().unwrap_or_default();
+                let (name, mode) =
+                    text.split_once(':').map_or((text.as_str(), None), |(name, mode)| (name, Some(mode)));
+                if mode.is_some_and(|mode| mode != "rw") || name == "container" {
+                    context.problem(
+                        item.place,
+                        path,
+                        format!("`{}`: only the name of a sidekick may stand here", shown(&text)),
+                    );
+                } else {
+                    draft.volumes_from.push((name.to_owned(), item.place));
+                }
+            }
+        }
+        "links" => draft.links = context.take(path, values::links(value)).unwrap_or_default(),
+        "external_links" => draft.external_links = context.take(path, values::links(value)).unwrap_or_default(),
+        "depends_on" => depends_on(context, draft, value, path),
+        "net" | "network_mode" => match value.scalar().as_deref().map(|mode| (mode, mode.split_once(':'))) {
+            Some((mode @ ("managed" | "bridge" | "host" | "none"), _)) => draft.put("networkMode", Some(mode.into())),
+            Some((_, Some(("container" | "service", name)))) => draft.network_of = Some((name.to_owned(), value.place)),
+            _ => context.problem(value.place, path, "is one of managed, bridge, host, none, container:NAME"),
+        },
+        "networks" => networks(context, draft, value, path),
+        "restart" => drop(context.take(path, values::restart(value))),
+        "healthcheck" => healthcheck(context, draft, value, path),
+        "profiles" => draft.profiles = crate::load::listed(Some(value)),
+        "pull_policy" => match value.scalar().as_deref() {
+            Some("always") => {
+                draft.labels.insert("io.rancher.container.pull_image".to_owned(), "always".to_owned());
+            }
+            Some("missing" | "if_not_present" | "build") | None => {}
+            Some("never") => context.warn(value.place, path, "`never` has no effect: hosts pull what they miss"),
+            Some(_) => context.problem(value.place, path, "is one of always, missing, build, never"),
+        },
+        "cpus" => {
+            let quota = deploy::cpu_quota(value);
+            let quota = context.take(path, quota);
+            deploy::put_cpus(draft, quota.flatten());
+        }
+        "secrets" | "configs" if !value.items().is_empty() => {
+            let text = "is not supported: the server has no store for them, and a variable would not be secret";
+            context.problem(key.place, path, text);
+        }
+        "blkio_weight_device" => device_option(context, draft, value, path, "weight"),
+        "device_read_bps" => device_option(context, draft, value, path, "readBps"),
+        "device_read_iops" => device_option(context, draft, value, path, "readIops"),
+        "device_write_bps" => device_option(context, draft, value, path, "writeBps"),
+        "device_write_iops" => device_option(context, draft, value, path, "writeIops"),
+        // build, dockerfile, env_file, log_driver, log_opt, logging, deploy: read together with their neighbours.
+        _ => {}
+    }
+}
+
+/// Whether the image is the platform's balancer. `image` may stand after `ports`, so [`finish`] looks again.
+fn draft_is_balancer(draft: &Draft) -> bool {
+    rancher::is_image(&draft.image, rancher::LOAD_BALANCER)
+}
+
+fn verbatim_ports(node: &Node) -> Result<Json, values::Bad> {
+    match &node.value {
+        Value::List(items) if items.iter().any(|item| !item.members().is_empty()) => values::ports(node),
+        _ => values::list(node),
+    }
+}
+
+fn env_files(context: &mut Context<'_>, draft: &mut Draft, node: &Node) {
+    let Some(value) = node.get("env_file") else { return };
+    let path = format!("{}.env_file", draft.name);
+    let items: Vec<&Node> = if value.items().is_empty() { vec![value] } else { value.items().iter().collect() };
+    let mut variables: BTreeMap<String, Json> = BTreeMap::new();
+    for item in items {
+        let Some(name) = item.part("path").or_else(|| item.scalar()).filter(|name| !name.is_empty()) else {
+            context.problem(item.place, &path, "needs the path of a file");
+            continue;
+        };
+        let is_raw = match item.part("format").as_deref() {
+            None => false,
+            Some("raw") => true,
+            Some(_) => {
+                context.problem(item.place, &path, "`format` is `raw` or absent");
+                continue;
+            }
+        };
+        let is_required = item.part("required").as_deref() != Some("false");
+        let file = if is_required {
+            context.open(item.place, &name, &path)
+        } else {
+            context.open_optional(item.place, &name, &path)
+        };
+        let Some(file) = file else { continue };
+        let entries = if is_raw {
+            Ok(envfile::raw(&file.text))
+        } else {
+            envfile::parse(&file.text, &|name| context.look_up(name))
+        };
+        match entries {
+            Ok(entries) => {
+                for (name, value) in entries {
+                    if let Some(value) = value.or_else(|| context.variable(&name)) {
+                        variables.insert(name, value.into());
+                    }
+                }
+            }
+            Err(error) => context.problem(item.place, &path, format!("{}: {error}", file.name)),
+        }
+    }
+    draft.put("environment", Some(json!(variables)));
+}
+
+fn depends_on(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &str) {
+    for item in value.items() {
+        if let Some(target) = item.scalar() {
+            draft.depends_on.push((Dependency { target, required: true, ..Dependency::default() }, item.place));
+        }
+    }
+    for (key, edge) in value.members() {
+        let condition = match edge.part("condition").as_deref() {
+            None | Some("service_started") => Condition::Started,
+            Some("service_healthy") => Condition::Healthy,
+            Some("service_completed_successfully") => Condition::CompletedSuccessfully,
+            Some(_) => {
+                let text = "`condition` is one of service_started, service_healthy, service_completed_successfully";
+                context.problem(edge.place, path, text);
+                continue;
+            }
+        };
+        let says = |name: &str, default: bool| edge.part(name).map_or(default, |text| text == "true");
+        let dependency = Dependency {
+            target: key.name.clone(),
+            condition,
+            required: says("required", true),
+            restart: says("restart", false),
+        };
+        draft.depends_on.push((dependency, key.place));
+    }
+}
+
+fn networks(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &str) {
+    let mut names: BTreeSet<String> = value.items().iter().filter_map(Node::scalar).collect();
+    for (key, network) in value.members() {
+        names.insert(key.name.clone());
+        for (option, node) in network.members() {
+            if option.name == "aliases" {
+                draft.aliases.extend(node.items().iter().filter_map(|alias| Some((alias.scalar()?, alias.place))));
+            } else if !option.name.starts_with("x-") {
+                let text =
+                    format!("`{}` has no effect: every container is on the managed network", shown(&option.name));
+                context.warn(option.place, path, text);
+            }
+        }
+    }
+    draft.networks = Some(names).filter(|names| !names.is_empty());
+}
+
+fn healthcheck(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &str) {
+    if value.part("disable").as_deref() == Some("true") {
+        return draft.put("healthCmd", Some(json!(["NONE"])));
+    }
+    for (key, node) in value.members() {
+        let seconds = |found: Option<i64>| found.map(|ms| json!((ms + 999) / 1000));
+        match key.name.as_str() {
+            "test" => {
+                let test = match node.scalar() {
+                    Some(line) => Some(json!(["CMD-SHELL", line])),
+                    None => context.take(path, values::list(node)),
+                };
+                draft.has_engine_check = test.as_ref().is_some_and(|test| test[0] != "NONE");
+                draft.put("healthCmd", test);
+            }
+            "interval" | "timeout" => {
+                let read = context.take(path, values::duration_ms(node)).flatten();
+                draft.put(if key.name == "interval" { "healthInterval" } else { "healthTimeout" }, seconds(read));
+            }
+            "retries" => {
+                let retries = context.take(path, values::int(node));
+                draft.put("healthRetries", retries);
+            }
+            "start_period" | "start_interval" => {
+                context.warn(
+                    key.place,
+                    path,
+                    format!("`{}` has no effect: {}", key.name, "containers here have no such setting"),
+                );
+            }
+            "disable" => {}
+            name if name.starts_with("x-") => {}
+            name => {
+                let near = hint(name, ["test", "interval", "timeout", "retries", "disable"]);
+                context.problem(key.place, path, format!("`{}` is no key of a healthcheck{near}", shown(name)));
+            }
+        }
+    }
+}
+
+fn device_option(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &str, field: &str) {
+    for (device, amount, place) in context.take(path, values::pairs(value, &[':'])).unwrap_or_default() {
+        let amount = Node::text(place, amount.unwrap_or_default());
+        let read = if field.ends_with("Bps") { values::bytes(&amount) } else { values::int(&amount) };
+        let Some(amount) = context.take(path, read) else { continue };
+        let options = draft.launch.entry("blkioDeviceOptions").or_insert_with(|| json!({}));
+        options[device.as_str()][field] = amount;
+    }
+}
+
+fn log(context: &mut Context<'_>, draft: &mut Draft, node: &Node) {
+    let path = format!("{}.logging", draft.name);
+    let logging = node.get("logging");
+    let driver = logging.and_then(|logging| logging.get("driver")).or_else(|| node.get("log_driver"));
+    let options = logging.and_then(|logging| logging.get("options")).or_else(|| node.get("log_opt"));
+    if driver.is_none() && options.is_none() {
+        return;
+    }
+    let mut config = Map::new();
+    let driver = driver.and_then(|driver| context.take(&path, values::text(driver))).filter(|driver| !driver.is_null());
+    config.extend(driver.map(|driver| ("driver".to_owned(), driver)));
+    let options = options.and_then(|options| context.take(&path, values::text_map(options)));
+    config.insert("config".to_owned(), options.unwrap_or_else(|| json!({})));
+    draft.put("logConfig", Some(Json::Object(config)));
+}
+
+fn build(context: &mut Context<'_>, draft: &mut Draft, stack: &str, node: &Node) {
+    let path = format!("{}.build", draft.name);
+    let Some(value) = node.get("build") else {
+        if let Some(dockerfile) = node.get("dockerfile") {
+            context.problem(dockerfile.place, &format!("{}.dockerfile", draft.name), "needs `build`");
+        }
+        return;
+    };
+    let remote_dockerfile = value.part("dockerfile").or_else(|| node.part("dockerfile"));
+    let has_inline = value.part("dockerfile_inline").is_some();
+    let Some(written) = value
+        .scalar()
+        .filter(|text| !text.is_empty())
+        .or_else(|| value.part("context"))
+        .or_else(|| has_inline.then(|| ".".to_owned()))
+    else {
+        return context.problem(value.place, &path, "needs the path or address of a context");
+    };
+    for (key, _) in value.members() {
+        match key.name.as_str() {
+            "context" | "dockerfile" | "dockerfile_inline" | "args" | "target" => {}
+            name if name.starts_with("x-") => {}
+            "cache_from" | "cache_to" | "no_cache" | "pull" | "labels" | "shm_size" | "tags" | "network" => {
+                context.warn(key.place, &path, format!("`{}` has no effect: the hosts build", key.name));
+            }
+            "ssh"
+            | "secrets"
+            | "platforms"
+            | "additional_contexts"
+            | "isolation"
+            | "privileged"
+            | "extra_hosts"
+            | "entitlements"
+            | "ulimits" => {
+                context.problem(key.place, &path, format!("`{}` is not supported: the hosts build", key.name));
+            }
+            name => {
+                let known = ["context", "dockerfile", "dockerfile_inline", "args", "target"];
+                let text = format!("`{}` is no key of a build{}", shown(name), hint(name, known));
+                context.problem(key.place, &path, text);
+            }
+        }
+    }
+    let is_remote =
+        ["git://", "git@github.com:", "github.com", "http:", "https:"].iter().any(|start| written.starts_with(start));
+    let labels = value.get("args").map(values::labels);
+    let args = labels.and_then(|args| context.take(&path, args)).unwrap_or_default();
+    if is_remote {
+        if has_inline || value.part("target").is_some() {
+            context.problem(value.place, &path, "`dockerfile_inline` and `target` need a directory");
+        }
+        let mut build = Map::from_iter([("remote".to_owned(), Json::String(written.clone()))]);
+        build.extend(remote_dockerfile.clone().map(|dockerfile| ("dockerfile".to_owned(), dockerfile.into())));
+        draft.put("build", Some(Json::Object(build)));
+        if !args.is_empty() {
+            context.warn(value.place, &path, "`args` have no effect on a remote context");
+        }
+        if draft.image.is_empty() {
+            let what = json!([written, remote_dockerfile, args]);
+            draft.image = format!("{stack}_{}:{}", draft.name, &crate::hash::hex(what.to_string().as_bytes())[..12]);
+        }
+        return;
+    }
+    let found = context.sources.files.directory(context.file(value.place), &written);
+    match found {
+        Ok(directory) => {
+            draft.build = Some(Build {
+                launch_config: draft.name.clone(),
+                directory,
+                dockerfile: remote_dockerfile,
+                dockerfile_inline: value.part("dockerfile_inline"),
+                target: value.part("target"),
+                args,
+                image: Some(draft.image.clone()).filter(|image| !image.is_empty()),
+            });
+            if draft.image.is_empty() {
+                draft.image = format!("{stack}_{}", draft.name);
+            }
+        }
+        Err(error) => {
+            context.problem(value.place, &path, error.to_string());
+            // Enough is said of it.
+            draft.image = "-".to_owned();
+        }
+    }
+}
+
+/// Rules between keys, once all are read.
+fn finish(context: &mut Context<'_>, draft: &mut Draft, node: &Node) {
+    let name = draft.name.clone();
+    if draft_is_balancer(draft) {
+        draft.launch.remove("ports");
+    }
+    if let Some(swap) = node.get("memswap_limit")
+        && !draft.launch.contains_key("memory")
+    {
+        context.problem(swap.place, &format!("{name}.memswap_limit"), "needs `mem_limit`");
+    }
+    if draft.health_check.is_some() && draft.has_engine_check {
+        let place = node.get("healthcheck").map_or(draft.place, |node| node.place);
+        context.warn(place, &format!("{name}.healthcheck"), "has no effect: `health_check` of Rancher counts");
+        draft.launch.retain(|field, _| {
+            !matches!(field.as_str(), "healthCmd" | "healthInterval" | "healthTimeout" | "healthRetries")
+        });
+    }
+}
