@@ -13,14 +13,14 @@ use crate::names;
 use crate::node::{Node, Place, shown};
 use crate::order;
 use crate::problem::{Problems, hint};
-use crate::project::{Condition, Dependency, Kind, Link, Project, Service, Sources, Volume};
+use crate::project::{Kind, Project, Service, Sources, Volume};
 use crate::questions;
 use crate::rancher;
-use crate::values::{Bad, Mount};
+use crate::shared;
 
 const SIDEKICKS: &str = "io.rancher.sidekicks";
 const GLOBAL: &str = "io.rancher.scheduler.global";
-const START_ONCE: &str = "io.rancher.container.start_once";
+pub const START_ONCE: &str = "io.rancher.container.start_once";
 
 /// Compiles the files of one stack.
 pub fn compile(sources: &Sources<'_>) -> Result<Project, Problems> {
@@ -70,7 +70,7 @@ fn whole(context: &mut Context<'_>) -> Project {
             drafts.push(convert::service(context, &stack, key, node, own.get(&key.name)));
         }
     }
-    let volumes = volumes(context, &compose, &stack);
+    let volumes = shared::volumes(context, &compose, &stack);
     let mut assembly = Assembly {
         context,
         drafts,
@@ -101,57 +101,14 @@ fn active(context: &Context<'_>, compose: &Document) -> BTreeSet<String> {
     compose.services.iter().filter(|(_, node)| is_on(node)).map(|(key, _)| key.name.clone()).collect()
 }
 
-fn volumes(context: &mut Context<'_>, compose: &Document, stack: &str) -> Vec<Volume> {
-    let mut volumes = Vec::new();
-    for (key, node) in &compose.volumes {
-        let path = format!("volumes.{}", shown(&key.name));
-        let mut volume = Volume { name: key.name.clone(), ..Volume::default() };
-        for (option, value) in node.members() {
-            let yes = value.scalar().as_deref() == Some("true");
-            match option.name.as_str() {
-                "driver" => volume.driver = value.scalar().filter(|driver| !driver.is_empty()),
-                "driver_opts" => {
-                    let options: Result<BTreeMap<String, String>, Bad> = crate::values::labels(value);
-                    volume.driver_opts = context.take(&path, options).unwrap_or_default();
-                }
-                "external" => {
-                    volume.external = yes || !value.members().is_empty();
-                    if let Some(name) = value.part("name") {
-                        volume.real_name = name;
-                    }
-                }
-                "per_container" if yes => {
-                    context.problem(
-                        option.place,
-                        &path,
-                        "`per_container` is not supported: hosts do not number volumes",
-                    );
-                }
-                "per_container" => {}
-                "name" => volume.real_name = value.scalar().unwrap_or_default(),
-                "labels" => context.warn(option.place, &path, "`labels` has no effect"),
-                name if name.starts_with("x-") => {}
-                name => {
-                    let near = hint(name, ["driver", "driver_opts", "external", "per_container", "name"]);
-                    context.problem(option.place, &path, format!("`{}` is no key of a volume{near}", shown(name)));
-                }
-            }
-        }
-        if volume.real_name.is_empty() {
-            volume.real_name = if volume.external { key.name.clone() } else { format!("{stack}_{}", key.name) };
-        }
-        volumes.push(volume);
-    }
-    volumes
-}
-
-struct Assembly<'c, 's> {
-    context: &'c mut Context<'s>,
-    drafts: Vec<Draft>,
-    volumes: Vec<Volume>,
-    is_service_form: bool,
+/// The definitions, while they are put together.
+pub struct Assembly<'c, 's> {
+    pub context: &'c mut Context<'s>,
+    pub drafts: Vec<Draft>,
+    pub volumes: Vec<Volume>,
+    pub is_service_form: bool,
     /// Names of all services, those of profiles that are off too.
-    all: Vec<String>,
+    pub all: Vec<String>,
 }
 
 impl Assembly<'_, '_> {
@@ -419,241 +376,6 @@ impl Assembly<'_, '_> {
             config.insert("labels".to_owned(), json!(draft.labels));
         }
         config
-    }
-
-    fn mounts(&mut self, draft: &Draft, config: &mut Map<String, Json>) {
-        let path = format!("{}.volumes", draft.name);
-        let mut volumes = Vec::new();
-        let mut driver: Option<String> = None;
-        for mount in &draft.mounts {
-            if let Some(options) = &mount.tmpfs {
-                let tmpfs = config.entry("tmpfs").or_insert_with(|| json!({}));
-                tmpfs[mount.target.as_str()] = options.clone().into();
-                continue;
-            }
-            let mut mount: Mount = mount.clone();
-            if let Some(source) = mount.source.clone() {
-                if source.starts_with(['.', '~']) {
-                    let text = format!(
-                        "`{}` is relative to this machine, but containers run on other hosts; write an absolute path or a volume name",
-                        shown(&source)
-                    );
-                    self.context.problem(mount.place, &path, text);
-                    continue;
-                }
-                if mount.is_named() {
-                    match self.volumes.iter().find(|volume| volume.name == source) {
-                        Some(volume) => {
-                            mount.source = Some(volume.real_name.clone());
-                            driver = driver.or_else(|| volume.driver.clone().filter(|_| volume.is_resource()));
-                        }
-                        None if self.is_service_form => {
-                            let text = format!(
-                                "the volume `{}` is not declared; it is shared by all stacks of a host",
-                                shown(&source)
-                            );
-                            self.context.warn(mount.place, &path, text);
-                        }
-                        None => {}
-                    }
-                }
-            }
-            volumes.push(Json::String(mount.text()));
-        }
-        if !volumes.is_empty() {
-            config.insert("dataVolumes".to_owned(), volumes.into());
-        }
-        if let Some(driver) = driver {
-            config.entry("volumeDriver").or_insert_with(|| driver.into());
-        }
-    }
-
-    fn missing(&mut self, place: Place, path: &str, name: &str, by_name: &BTreeMap<String, usize>) {
-        let text = if self.all.iter().any(|known| known == name) {
-            format!("`{name}` belongs to a profile that is off")
-        } else {
-            format!(
-                "there is no service `{}` in this file{}",
-                shown(name),
-                hint(name, by_name.keys().map(String::as_str))
-            )
-        };
-        self.context.problem(place, path, text);
-    }
-
-    fn links(
-        &mut self,
-        draft: &Draft,
-        by_name: &BTreeMap<String, usize>,
-        primaries: &BTreeMap<String, Vec<String>>,
-    ) -> Vec<Link> {
-        let mut links = Vec::new();
-        let path = format!("{}.links", draft.name);
-        for (target, alias, place) in &draft.links {
-            if let Some(of) = primaries.get(target) {
-                let text =
-                    format!("`{target}` is a sidekick and has no name of its own; link to `{}`", of.join("` or `"));
-                self.context.problem(*place, &path, text);
-            } else if !by_name.contains_key(target) {
-                self.missing(*place, &path, target, by_name);
-            } else {
-                links.push(Link { target: target.clone(), alias: alias.clone(), ..Link::default() });
-            }
-        }
-        for (name, alias, place) in &draft.external_links {
-            let (stack, target) = match name.split_once('/') {
-                Some((stack, target)) => (Some(stack.to_owned()), target),
-                None => (None, name.as_str()),
-            };
-            if target.is_empty() || target.contains('/') || stack.as_deref() == Some("") {
-                let text = format!("`{}` is no target; write `stack/service`", shown(name));
-                self.context.problem(*place, &format!("{}.external_links", draft.name), text);
-                continue;
-            }
-            links.push(Link { target: target.to_owned(), stack, alias: alias.clone(), ports: Vec::new() });
-        }
-        for link in &links {
-            let alias = link.alias.as_deref().unwrap_or_default();
-            let good = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
-            if alias.len() > 253 || !alias.chars().all(good) {
-                self.context.problem(draft.place, &path, format!("`{}` is no name of a link", shown(alias)));
-            }
-        }
-        let mut seen = BTreeSet::new();
-        links.retain(|link| seen.insert(link.clone()));
-        links
-    }
-
-    fn target_rules(
-        &mut self,
-        draft: &Draft,
-        links: &mut Vec<Link>,
-        targets: Vec<(String, Place)>,
-        primaries: &BTreeMap<String, Vec<String>>,
-        by_name: &BTreeMap<String, usize>,
-    ) {
-        let split = |name: &str| match name.split_once('/') {
-            Some((stack, target)) => (Some(stack.to_owned()), target.to_owned()),
-            None => (None, name.to_owned()),
-        };
-        for (name, place) in targets {
-            let (stack, target) = split(&name);
-            let path = format!("{}.lb_config", draft.name);
-            if stack.is_none() && primaries.contains_key(&target) {
-                self.context.problem(
-                    place,
-                    &path,
-                    format!("`{target}` is a sidekick; a balancer reaches primaries only"),
-                );
-            } else if stack.is_none() && !by_name.contains_key(&target) {
-                self.missing(place, &path, &target, by_name);
-            }
-            if !links.iter().any(|link| link.target == target && link.stack == stack) {
-                links.push(Link { target, stack, ..Link::default() });
-            }
-        }
-        for (name, rules) in balancer::rules(self.context, draft) {
-            let (stack, target) = split(&name);
-            match links.iter_mut().find(|link| link.target == target && link.stack == stack) {
-                Some(link) => link.ports = rules,
-                None => {
-                    let path = format!("{}.labels", draft.name);
-                    let near = hint(&target, links.iter().map(|link| link.target.as_str()));
-                    let text = format!("rules for `{}`, which is no link of the balancer{near}", shown(&name));
-                    self.context.problem(draft.place, &path, text);
-                }
-            }
-        }
-    }
-
-    fn depends_on(
-        &mut self,
-        draft: &Draft,
-        drafts: &[Draft],
-        by_name: &BTreeMap<String, usize>,
-        primaries: &BTreeMap<String, Vec<String>>,
-    ) -> Vec<Dependency> {
-        let path = format!("{}.depends_on", draft.name);
-        let mut edges: Vec<Dependency> = Vec::new();
-        for (edge, place) in &draft.depends_on {
-            let Some(target) = by_name.get(&edge.target).map(|idx| &drafts[*idx]) else {
-                if edge.required {
-                    self.missing(*place, &path, &edge.target, by_name);
-                }
-                continue;
-            };
-            match edge.condition {
-                Condition::Healthy if target.health_check.is_none() && !target.has_engine_check => {
-                    let text = format!("`{}` has no health check, so it never becomes healthy", edge.target);
-                    self.context.problem(*place, &path, text);
-                }
-                Condition::CompletedSuccessfully
-                    if target.labels.get(START_ONCE).is_none_or(|value| value != "true") =>
-                {
-                    let text = format!("`{}` never ends: it needs the label `{START_ONCE}: 'true'`", edge.target);
-                    self.context.problem(*place, &path, text);
-                }
-                _ => {}
-            }
-            // A sidekick starts with its primary.
-            let named = primaries.get(&edge.target).and_then(|of| of.first()).unwrap_or(&edge.target);
-            if *named != draft.name {
-                edges.push(Dependency { target: named.clone(), ..edge.clone() });
-            }
-        }
-        edges
-    }
-
-    /// Names that networks give to services become DNS services.
-    fn aliases(&mut self, services: &mut Vec<Service>) {
-        let mut made: BTreeMap<String, Service> = BTreeMap::new();
-        for draft in &self.drafts {
-            for (alias, place) in &draft.aliases {
-                let path = format!("{}.networks", draft.name);
-                let taken = services.iter().any(|service| service.name.eq_ignore_ascii_case(alias));
-                if alias == &draft.name {
-                    continue;
-                }
-                if taken || names::check(alias).is_err() || !services.iter().any(|service| service.name == draft.name) {
-                    self.context.warn(
-                        *place,
-                        &path,
-                        format!("the alias `{}` cannot be the name of a service here", shown(alias)),
-                    );
-                    continue;
-                }
-                let service = made.entry(alias.clone()).or_insert_with(|| {
-                    let mut api = Map::from_iter([("name".to_owned(), Json::String(alias.clone()))]);
-                    let (hash, lc_hashes) = hash::seal(alias, &mut api, &Json::Null);
-                    let place = format!("{}:{}", self.context.file(*place), place.line);
-                    Service { name: alias.clone(), kind: Kind::Dns, api, hash, lc_hashes, place, ..Service::default() }
-                });
-                service.links.push(Link { target: draft.name.clone(), ..Link::default() });
-            }
-        }
-        services.extend(made.into_values());
-    }
-
-    fn networks(&mut self, compose: &Document) {
-        for (key, node) in &compose.networks {
-            for (option, _) in
-                node.members().iter().filter(|(option, _)| !option.name.starts_with("x-") && option.name != "name")
-            {
-                let text = format!("`{}` has no effect: every service is on the managed network", shown(&option.name));
-                self.context.warn(option.place, &format!("networks.{}", shown(&key.name)), text);
-            }
-        }
-        let default: BTreeSet<String> = BTreeSet::from(["default".to_owned()]);
-        let of = |draft: &Draft| draft.networks.clone().unwrap_or_else(|| default.clone());
-        let sets: Vec<(BTreeSet<String>, &Draft)> = self.drafts.iter().map(|draft| (of(draft), draft)).collect();
-        let apart = sets.iter().enumerate().find_map(|(idx, (one, draft))| {
-            let other = sets[..idx].iter().find(|(other, _)| one.is_disjoint(other))?;
-            Some((draft.place, draft.name.clone(), other.1.name.clone()))
-        });
-        if let Some((place, one, other)) = apart {
-            let text = format!("`{one}` and `{other}` share no network, but they can still reach each other");
-            self.context.warn(place, &format!("{one}.networks"), text);
-        }
     }
 }
 

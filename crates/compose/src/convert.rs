@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::build::build;
 use crate::context::Context;
 use crate::deploy;
 use crate::envfile;
+use crate::environment;
+use crate::healthcheck;
 use crate::keys::{self, Rule};
 use crate::names;
 use crate::node::{Key, Node, Place, Value, shown};
@@ -73,7 +76,7 @@ pub fn service(context: &mut Context<'_>, stack: &str, key: &Key, node: &Node, r
         draft.image = "-".to_owned();
         return draft;
     };
-    env_files(context, &mut draft, node);
+    environment::env_files(context, &mut draft, node);
     for (member, value) in members.iter().filter(|(member, _)| !member.name.starts_with("x-")) {
         if keys::is_rancher(&member.name) {
             continue;
@@ -195,7 +198,7 @@ fn own_key(context: &mut Context<'_>, draft: &mut Draft, key: &Key, value: &Node
         },
         "networks" => networks(context, draft, value, path),
         "restart" => drop(context.take(path, values::restart(value))),
-        "healthcheck" => healthcheck(context, draft, value, path),
+        "healthcheck" => healthcheck::healthcheck(context, draft, value, path),
         "profiles" => draft.profiles = crate::load::listed(Some(value)),
         "pull_policy" => match value.scalar().as_deref() {
             Some("always") => {
@@ -234,50 +237,6 @@ fn verbatim_ports(node: &Node) -> Result<Json, values::Bad> {
         Value::List(items) if items.iter().any(|item| !item.members().is_empty()) => values::ports(node),
         _ => values::list(node),
     }
-}
-
-fn env_files(context: &mut Context<'_>, draft: &mut Draft, node: &Node) {
-    let Some(value) = node.get("env_file") else { return };
-    let path = format!("{}.env_file", draft.name);
-    let items: Vec<&Node> = if value.items().is_empty() { vec![value] } else { value.items().iter().collect() };
-    let mut variables: BTreeMap<String, Json> = BTreeMap::new();
-    for item in items {
-        let Some(name) = item.part("path").or_else(|| item.scalar()).filter(|name| !name.is_empty()) else {
-            context.problem(item.place, &path, "needs the path of a file");
-            continue;
-        };
-        let is_raw = match item.part("format").as_deref() {
-            None => false,
-            Some("raw") => true,
-            Some(_) => {
-                context.problem(item.place, &path, "`format` is `raw` or absent");
-                continue;
-            }
-        };
-        let is_required = item.part("required").as_deref() != Some("false");
-        let file = if is_required {
-            context.open(item.place, &name, &path)
-        } else {
-            context.open_optional(item.place, &name, &path)
-        };
-        let Some(file) = file else { continue };
-        let entries = if is_raw {
-            Ok(envfile::raw(&file.text))
-        } else {
-            envfile::parse(&file.text, &|name| context.look_up(name))
-        };
-        match entries {
-            Ok(entries) => {
-                for (name, value) in entries {
-                    if let Some(value) = value.or_else(|| context.variable(&name)) {
-                        variables.insert(name, value.into());
-                    }
-                }
-            }
-            Err(error) => context.problem(item.place, &path, format!("{}: {error}", file.name)),
-        }
-    }
-    draft.put("environment", Some(json!(variables)));
 }
 
 fn depends_on(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &str) {
@@ -325,46 +284,6 @@ fn networks(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &s
     draft.networks = Some(names).filter(|names| !names.is_empty());
 }
 
-fn healthcheck(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &str) {
-    if value.part("disable").as_deref() == Some("true") {
-        return draft.put("healthCmd", Some(json!(["NONE"])));
-    }
-    for (key, node) in value.members() {
-        let seconds = |found: Option<i64>| found.map(|ms| json!((ms + 999) / 1000));
-        match key.name.as_str() {
-            "test" => {
-                let test = match node.scalar() {
-                    Some(line) => Some(json!(["CMD-SHELL", line])),
-                    None => context.take(path, values::list(node)),
-                };
-                draft.has_engine_check = test.as_ref().is_some_and(|test| test[0] != "NONE");
-                draft.put("healthCmd", test);
-            }
-            "interval" | "timeout" => {
-                let read = context.take(path, values::duration_ms(node)).flatten();
-                draft.put(if key.name == "interval" { "healthInterval" } else { "healthTimeout" }, seconds(read));
-            }
-            "retries" => {
-                let retries = context.take(path, values::int(node));
-                draft.put("healthRetries", retries);
-            }
-            "start_period" | "start_interval" => {
-                context.warn(
-                    key.place,
-                    path,
-                    format!("`{}` has no effect: {}", key.name, "containers here have no such setting"),
-                );
-            }
-            "disable" => {}
-            name if name.starts_with("x-") => {}
-            name => {
-                let near = hint(name, ["test", "interval", "timeout", "retries", "disable"]);
-                context.problem(key.place, path, format!("`{}` is no key of a healthcheck{near}", shown(name)));
-            }
-        }
-    }
-}
-
 fn device_option(context: &mut Context<'_>, draft: &mut Draft, value: &Node, path: &str, field: &str) {
     for (device, amount, place) in context.take(path, values::pairs(value, &[':'])).unwrap_or_default() {
         let amount = Node::text(place, amount.unwrap_or_default());
@@ -389,93 +308,6 @@ fn log(context: &mut Context<'_>, draft: &mut Draft, node: &Node) {
     let options = options.and_then(|options| context.take(&path, values::text_map(options)));
     config.insert("config".to_owned(), options.unwrap_or_else(|| json!({})));
     draft.put("logConfig", Some(Json::Object(config)));
-}
-
-fn build(context: &mut Context<'_>, draft: &mut Draft, stack: &str, node: &Node) {
-    let path = format!("{}.build", draft.name);
-    let Some(value) = node.get("build") else {
-        if let Some(dockerfile) = node.get("dockerfile") {
-            context.problem(dockerfile.place, &format!("{}.dockerfile", draft.name), "needs `build`");
-        }
-        return;
-    };
-    let remote_dockerfile = value.part("dockerfile").or_else(|| node.part("dockerfile"));
-    let has_inline = value.part("dockerfile_inline").is_some();
-    let Some(written) = value
-        .scalar()
-        .filter(|text| !text.is_empty())
-        .or_else(|| value.part("context"))
-        .or_else(|| has_inline.then(|| ".".to_owned()))
-    else {
-        return context.problem(value.place, &path, "needs the path or address of a context");
-    };
-    for (key, _) in value.members() {
-        match key.name.as_str() {
-            "context" | "dockerfile" | "dockerfile_inline" | "args" | "target" => {}
-            name if name.starts_with("x-") => {}
-            "cache_from" | "cache_to" | "no_cache" | "pull" | "labels" | "shm_size" | "tags" | "network" => {
-                context.warn(key.place, &path, format!("`{}` has no effect: the hosts build", key.name));
-            }
-            "ssh"
-            | "secrets"
-            | "platforms"
-            | "additional_contexts"
-            | "isolation"
-            | "privileged"
-            | "extra_hosts"
-            | "entitlements"
-            | "ulimits" => {
-                context.problem(key.place, &path, format!("`{}` is not supported: the hosts build", key.name));
-            }
-            name => {
-                let known = ["context", "dockerfile", "dockerfile_inline", "args", "target"];
-                let text = format!("`{}` is no key of a build{}", shown(name), hint(name, known));
-                context.problem(key.place, &path, text);
-            }
-        }
-    }
-    let is_remote =
-        ["git://", "git@github.com:", "github.com", "http:", "https:"].iter().any(|start| written.starts_with(start));
-    let labels = value.get("args").map(values::labels);
-    let args = labels.and_then(|args| context.take(&path, args)).unwrap_or_default();
-    if is_remote {
-        if has_inline || value.part("target").is_some() {
-            context.problem(value.place, &path, "`dockerfile_inline` and `target` need a directory");
-        }
-        let mut build = Map::from_iter([("remote".to_owned(), Json::String(written.clone()))]);
-        build.extend(remote_dockerfile.clone().map(|dockerfile| ("dockerfile".to_owned(), dockerfile.into())));
-        draft.put("build", Some(Json::Object(build)));
-        if !args.is_empty() {
-            context.warn(value.place, &path, "`args` have no effect on a remote context");
-        }
-        if draft.image.is_empty() {
-            let what = json!([written, remote_dockerfile, args]);
-            draft.image = format!("{stack}_{}:{}", draft.name, &crate::hash::hex(what.to_string().as_bytes())[..12]);
-        }
-        return;
-    }
-    let found = context.sources.files.directory(context.file(value.place), &written);
-    match found {
-        Ok(directory) => {
-            draft.build = Some(Build {
-                launch_config: draft.name.clone(),
-                directory,
-                dockerfile: remote_dockerfile,
-                dockerfile_inline: value.part("dockerfile_inline"),
-                target: value.part("target"),
-                args,
-                image: Some(draft.image.clone()).filter(|image| !image.is_empty()),
-            });
-            if draft.image.is_empty() {
-                draft.image = format!("{stack}_{}", draft.name);
-            }
-        }
-        Err(error) => {
-            context.problem(value.place, &path, error.to_string());
-            // Enough is said of it.
-            draft.image = "-".to_owned();
-        }
-    }
 }
 
 /// Rules between keys, once all are read.

@@ -3,18 +3,23 @@
 //! [`project`] is the interface: what a compile reads and makes. [`node`] reads YAML and remembers where everything
 //! stood; [`load`] puts files together (forms, variables by [`interpolate`], `include`, `extends`, overrides by
 //! [`merge`]); [`keys`] is the table of service keys; [`convert`] reads one definition, [`rancher`], [`deploy`] and
-//! [`balancer`] its parts; [`assemble`] decides what several services decide together. [`hash`], [`diff`] and [`order`]
+//! [`balancer`] its parts; [`assemble`] decides what several services decide
+//! together, with [`edges`] between them and what they have in common ([`shared`]). [`hash`], [`diff`] and [`order`]
 //! say what an `up` must do; [`export`] is the way back.
 
 mod assemble;
 mod balancer;
+mod build;
 mod context;
 mod convert;
 mod deploy;
 pub mod diff;
+mod edges;
 pub mod envfile;
+mod environment;
 pub mod export;
 pub mod hash;
+mod healthcheck;
 pub mod interpolate;
 mod keys;
 mod load;
@@ -26,6 +31,7 @@ pub mod problem;
 pub mod project;
 pub mod questions;
 mod rancher;
+mod shared;
 mod values;
 mod words;
 mod yaml;
