@@ -75,6 +75,9 @@ impl Reader<'_> {
             let value = match (value, &field.default) {
                 (Value::Null, _) if field.nullable => Value::Null,
                 (Value::Null, Some(default)) => default.clone(),
+                (Value::Null, None) if field.required && operation == Operation::Create => {
+                    return refuse(Code::MissingRequired, field, "the field is required");
+                }
                 (Value::Null, None) => return refuse(Code::NotNullable, field, "the field cannot be null"),
                 (value, _) => value,
             };
@@ -409,7 +412,7 @@ mod tests {
             (json!({ "hands": 1e9 }), Code::MaxLimitExceeded, "hands"),
             (json!({ "riders": [] }), Code::MissingRequired, "riders"),
             (json!({ "riders": [null] }), Code::NotNullable, "riders"),
-            (json!({ "riders": null }), Code::NotNullable, "riders"),
+            (json!({ "riders": null }), Code::MissingRequired, "riders"),
             (json!({ "labels": [] }), Code::InvalidFormat, "labels"),
             (json!({ "gear": 5 }), Code::MissingRequired, "saddle"),
             (json!({ "gear": { "saddle": "?!" } }), Code::InvalidCharacters, "saddle"),

@@ -130,6 +130,10 @@ fn json(operand: &Operand) -> Value {
     }
 }
 
+/// Types whose rows are found also when they are removed: the commands that take them look at their state and say
+/// which service or stack it is (`services.md` §4.1 check 2, §10.1).
+const FOUND_IN_ANY_STATE: [&str; 2] = ["environment", "service"];
+
 /// Resolves references in input: live rows that the caller may read.
 pub struct Resolver<'r, 'a> {
     pub read: &'r Read<'a>,
@@ -151,7 +155,8 @@ impl<'r, 'a> Resolver<'r, 'a> {
         }
         let row = self.read.get_any(def, &policy::scope(&self.call.principal, schema.base), number)?;
         let is_usable = |row: &AnyRow| {
-            row.meta.is_live() && policy::decide(&self.call.principal, Act::Read, schema, Some(row)).is_ok()
+            (row.meta.is_live() || FOUND_IN_ANY_STATE.contains(&ty))
+                && policy::decide(&self.call.principal, Act::Read, schema, Some(row)).is_ok()
         };
         Ok(row.filter(is_usable).map(|row| row.meta.id))
     }

@@ -11,6 +11,8 @@ mod lists;
 mod origins;
 mod registration;
 mod scripts;
+mod service_checks;
+mod service_links;
 mod settings;
 mod subscribe;
 mod tenants;

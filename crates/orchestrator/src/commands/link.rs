@@ -32,10 +32,11 @@ fn target(tx: &Tx<'_>, ctx: &Context, link: &ServiceLink) -> Result<Row<Service>
     Ok(row)
 }
 
+/// Names of links are names in DNS: they are kept in lower case, and two that differ in case are one.
 fn name_of(link: &ServiceLink) -> Result<Option<String>, ApiError> {
-    let name = link.name.clone().filter(|name| !name.is_empty());
-    name.as_deref().map_or(Ok(()), rules::link_name)?;
-    Ok(name)
+    let name = link.name.as_deref().filter(|name| !name.is_empty());
+    name.map_or(Ok(()), rules::link_name)?;
+    Ok(name.map(str::to_ascii_lowercase))
 }
 
 fn insert(tx: &mut Tx<'_>, service: &AnyRow, to: Id<Service>, name: Option<String>) -> Result<(), CommandError> {

@@ -22,6 +22,10 @@ pub const PORT_RANGE: (i64, i64) = (49153, 65535);
 
 pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> Result<AnyRow, CommandError> {
     let mut row: Row<Service> = draft(ctx, def, fields).typed()?;
+    let name = row.meta.name.clone().unwrap_or_default();
+    if name.is_empty() {
+        return Err(ApiError::field(Code::MissingRequired, "name").because("a service has a name").into());
+    }
     let stack = row.environment_id.ok_or_else(|| ApiError::field(Code::MissingRequired, "environmentId"))?;
     let stack = tx
         .get::<Stack>(&Scope::Account(ctx.account_id), stack)?
@@ -33,7 +37,6 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     }
     check_selectors([row.selector_link.as_deref(), row.selector_container.as_deref()])?;
     check_metadata(row.metadata.as_ref().and_then(|metadata| serde_json::to_string(metadata).ok()))?;
-    let name = row.meta.name.clone().unwrap_or_default();
     rules::service_name(&name)?;
     check_name_is_free(tx, &stack, None, &name)?;
     if let Some(config) = &row.launch_config {

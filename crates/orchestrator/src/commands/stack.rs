@@ -15,6 +15,9 @@ use crate::rules;
 pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> Result<AnyRow, CommandError> {
     let mut row = draft(ctx, def, fields);
     let name = row.meta.name.clone().unwrap_or_default();
+    if name.is_empty() {
+        return Err(ApiError::field(Code::MissingRequired, "name").because("a stack has a name").into());
+    }
     rules::stack_name(&name)?;
     if name_is_taken(tx, def, ctx.account_id, &name)? {
         return Err(ApiError::field(Code::NotUnique, "name")
