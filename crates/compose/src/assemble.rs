@@ -168,16 +168,23 @@ impl Assembly<'_, '_> {
 
     fn sidekicks(&mut self, draft: &Draft, by_name: &BTreeMap<String, usize>) -> Vec<String> {
         let mut sidekicks = Vec::new();
+        let mut seen = BTreeSet::new();
         let list = draft.labels.get(SIDEKICKS).map(String::as_str).unwrap_or_default();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let path = format!("{}.labels", draft.name);
+            if !seen.insert(name) {
+                continue;
+            }
+            if self.context.is_hopeless() {
+                break;
+            }
             if name == draft.name {
                 self.context.problem(draft.place, &path, format!("`{SIDEKICKS}` names the service itself"));
             } else if !by_name.contains_key(name) {
                 let near = hint(name, by_name.keys().map(String::as_str));
                 let text = format!("the sidekick `{}` is not defined{near}", shown(name));
                 self.context.problem(draft.place, &path, text);
-            } else if !sidekicks.contains(&name.to_owned()) {
+            } else {
                 sidekicks.push(name.to_owned());
             }
         }

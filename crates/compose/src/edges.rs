@@ -15,6 +15,9 @@ use crate::project::{Condition, Dependency, Kind, Link, Service};
 
 impl Assembly<'_, '_> {
     pub fn missing(&mut self, place: Place, path: &str, name: &str, by_name: &BTreeMap<String, usize>) {
+        if self.context.is_hopeless() {
+            return;
+        }
         let text = if self.all.iter().any(|known| known == name) {
             format!("`{name}` belongs to a profile that is off")
         } else {
@@ -102,6 +105,7 @@ impl Assembly<'_, '_> {
             let (stack, target) = split(&name);
             match links.iter_mut().find(|link| link.target == target && link.stack == stack) {
                 Some(link) => link.ports = rules,
+                None if self.context.is_hopeless() => {}
                 None => {
                     let path = format!("{}.labels", draft.name);
                     let near = hint(&target, links.iter().map(|link| link.target.as_str()));

@@ -29,15 +29,21 @@ pub fn order(services: &[Service]) -> Vec<Vec<&Service>> {
         .collect();
     let mut left: Vec<usize> = (0..services.len()).collect();
     let mut waves = Vec::new();
+    let (mut hard, mut all) = (hard, all);
     while !left.is_empty() {
-        let waiting: BTreeSet<&str> = left.iter().map(|idx| services[*idx].name.as_str()).collect();
-        let free = |needs: &BTreeSet<String>| needs.iter().all(|name| !waiting.contains(name.as_str()));
-        let mut wave: Vec<usize> = left.iter().copied().filter(|idx| free(&all[*idx])).collect();
+        let mut wave: Vec<usize> = left.iter().copied().filter(|idx| all[*idx].is_empty()).collect();
         if wave.is_empty() {
-            let soft = left.iter().copied().find(|idx| free(&hard[*idx]));
+            let soft = left.iter().copied().find(|idx| hard[*idx].is_empty());
             wave.extend(soft.or_else(|| left.first().copied()));
         }
         left.retain(|idx| !wave.contains(idx));
+        // Nobody waits for these any more.
+        for idx in &left {
+            for done in &wave {
+                all[*idx].remove(&services[*done].name);
+                hard[*idx].remove(&services[*done].name);
+            }
+        }
         waves.push(wave.into_iter().map(|idx| &services[idx]).collect());
     }
     waves
@@ -46,13 +52,23 @@ pub fn order(services: &[Service]) -> Vec<Vec<&Service>> {
 /// The names of a cycle made of `depends_on` alone.
 pub fn depends_cycle(edges: &BTreeMap<String, Vec<String>>) -> Option<Vec<String>> {
     // What is left after taking away, again and again, all that waits for nothing.
-    let mut left = edges.clone();
+    let mut left: BTreeMap<String, BTreeSet<String>> = edges
+        .iter()
+        .map(|(name, needs)| (name.clone(), needs.iter().filter(|need| edges.contains_key(*need)).cloned().collect()))
+        .collect();
     loop {
-        let before = left.len();
-        let names: BTreeSet<String> = left.keys().cloned().collect();
-        left.retain(|_, needs| needs.iter().any(|name| names.contains(name)));
-        if left.len() == before {
+        let free: Vec<String> =
+            left.iter().filter(|(_, needs)| needs.is_empty()).map(|(name, _)| name.clone()).collect();
+        if free.is_empty() {
             break;
+        }
+        for name in &free {
+            left.remove(name);
+        }
+        for needs in left.values_mut() {
+            for name in &free {
+                needs.remove(name);
+            }
         }
     }
     let mut path: Vec<String> = vec![left.keys().next()?.clone()];

@@ -234,6 +234,12 @@ fn a_stack_comes_up_changes_size_and_goes() {
     let up = ["-f", "My_Shop/docker-compose.yml", "up", "-d"];
 
     assert_eq!(world.ok(&["-f", "My_Shop/docker-compose.yml", "config", "--services"]), "store\nweb\n");
+    let hashes = world.ok(&["-f", "My_Shop/docker-compose.yml", "config", "--hash"]);
+    let lines: Vec<&str> = hashes.lines().filter_map(|line| line.split(" r1-").next()).collect();
+    assert_eq!(lines, ["store", "store/store", "web", "web/web"]);
+    world.write("vars/docker-compose.yml", "web: {image: 'sim:${TAG:-web}'}\n");
+    world.write("vars/.env", "TAG=job\n");
+    assert_eq!(world.ok(&["-f", "vars/docker-compose.yml", "config", "--variables"]), "TAG=job\n");
     world.ok(&up);
     let services = world.ok(&["ps", "--columns", "NAME,STATE,SCALE,IMAGE", "--no-headers"]);
     let rows: Vec<Vec<&str>> = services.lines().map(|line| line.split_whitespace().collect()).collect();

@@ -54,6 +54,12 @@ pub struct ConfigArgs {
     /// Print the images only
     #[arg(long)]
     images: bool,
+    /// Print the variables the files use, with their values
+    #[arg(long)]
+    variables: bool,
+    /// Print the hash of each service and of each of its launch configs
+    #[arg(long)]
+    hash: bool,
 }
 
 /// Body of `config`: nothing is sent.
@@ -68,6 +74,21 @@ pub fn config(globals: &Globals, args: &ConfigArgs) -> Result<u8, Failure> {
             }
             for image in service.images.iter().filter(|_| args.images) {
                 out.line(image)?;
+            }
+        }
+        return Ok(exit::DONE);
+    }
+    if args.variables {
+        for (name, value) in &project.compiled.variables {
+            out.line(&value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")))?;
+        }
+        return Ok(exit::DONE);
+    }
+    if args.hash {
+        for service in services {
+            out.line(&format!("{} {}", service.name, service.hash))?;
+            for (config, hash) in &service.lc_hashes {
+                out.line(&format!("{}/{config} {hash}", service.name))?;
             }
         }
         return Ok(exit::DONE);

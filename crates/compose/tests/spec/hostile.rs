@@ -67,6 +67,28 @@ fn many_of_everything() {
     refused(&docker(&format!("{long}: {{image: x, {long}: 1, links: [{long}x]}}")), "63 characters");
 }
 
+#[test]
+fn many_edges() {
+    // Everything waits for the one before it, whose name is looked at last.
+    let after =
+        |idx: usize| (idx.saturating_sub(20)..idx).map(|idx| format!("s{idx:04}")).collect::<Vec<_>>().join(", ");
+    let chain: String =
+        (0..600).map(|idx| format!("s{idx:04}: {{image: x, links: [{0}], depends_on: [{0}]}}\n", after(idx))).collect();
+    let project = docker(&chain).project();
+    assert_eq!(project.services.last().map(|service| service.name.as_str()), Some("s0599"));
+    let missing: String = (0..500)
+        .map(|idx| {
+            format!(
+                "s{idx}: {{image: x, links: [{}]}}\n",
+                (0..50).map(|to| format!("missing-{idx}-{to}")).collect::<Vec<_>>().join(", ")
+            )
+        })
+        .collect();
+    refused(&docker(&missing), "there is no service `missing-0-0`");
+    let names: String = (0..20_000).map(|idx| format!("n{idx},")).collect();
+    refused(&docker(&format!("web: {{image: x, labels: {{io.rancher.sidekicks: '{names}'}}}}")), "is not defined");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(512))]
     #[test]
