@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use remuda_schema::{Id, Nested, Time};
+use remuda_schema::{Field, FieldType, Id, Nested, Time, Type, TypeDef};
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
@@ -58,6 +58,9 @@ pub struct LaunchConfig {
     /// Containers whose volumes to mount.
     #[field(create, nullable)]
     pub data_volumes_from: Option<Vec<Id<Container>>>,
+    /// Launch configs of the service whose containers' volumes to mount.
+    #[field(create, nullable)]
+    pub data_volumes_from_launch_configs: Option<Vec<String>>,
     /// Unit of the service the container belongs to.
     #[field(nullable, max_length = 128)]
     pub deployment_unit_uuid: Option<String>,
@@ -136,6 +139,9 @@ pub struct LaunchConfig {
     /// Networks to join.
     #[field(create, nullable)]
     pub network_ids: Option<Vec<Id<Network>>>,
+    /// Launch config of the service whose container's network to share.
+    #[field(create, nullable)]
+    pub network_launch_config: Option<String>,
     /// Kind of network.
     #[field(create, nullable, default = "managed", options = ["none", "bridge", "host", "managed", "container"])]
     pub network_mode: Option<String>,
@@ -211,4 +217,49 @@ pub struct LaunchConfig {
     /// Directory the command starts in.
     #[field(create, nullable, min_length = 1)]
     pub working_dir: Option<String>,
+}
+
+impl LaunchConfig {
+    /// Names of the launch configs that must run before this one: whose network it joins, whose volumes it mounts.
+    pub fn references(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.data_volumes_from_launch_configs.iter().flatten();
+        self.network_launch_config.iter().chain(volumes).map(String::as_str).filter(|name| !name.is_empty())
+    }
+}
+
+/// A launch config beside the primary one: a sidekick. The same fields, and a name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecondaryLaunchConfig {
+    /// Name, unique among the services and sidekicks of the stack.
+    pub name: Option<String>,
+    /// What its containers are made from.
+    #[serde(flatten)]
+    pub config: LaunchConfig,
+}
+
+impl Nested for SecondaryLaunchConfig {
+    const TYPE: &'static str = "secondaryLaunchConfig";
+
+    fn type_def() -> TypeDef {
+        let mut def = LaunchConfig::type_def();
+        def.name = Self::TYPE;
+        def.description = "A launch config beside the primary one: a sidekick.";
+        def.fields.push(Field {
+            create: true,
+            required: true,
+            min_length: Some(1),
+            max_length: Some(63),
+            valid_chars: Some("a-zA-Z0-9-"),
+            description: "Name, unique among the services and sidekicks of the stack.",
+            ..Field::new("name", Type::String)
+        });
+        def
+    }
+}
+
+impl FieldType for SecondaryLaunchConfig {
+    fn field_type() -> Type {
+        Type::Nested(Self::TYPE.to_owned())
+    }
 }

@@ -66,7 +66,7 @@ pub use instance::Instance;
 pub use instance_link::InstanceLink;
 pub use ip_address::IpAddress;
 pub use label::Label;
-pub use launch_config::LaunchConfig;
+pub use launch_config::{LaunchConfig, SecondaryLaunchConfig};
 pub use mount::Mount;
 pub use network::Network;
 pub use physical_host::PhysicalHost;
@@ -126,6 +126,7 @@ pub fn registry() -> &'static Registry {
             RegistrationToken::type_def(),
             RestartPolicy::type_def(),
             Schema::type_def(),
+            SecondaryLaunchConfig::type_def(),
             Service::type_def(),
             ServiceConsumeMap::type_def(),
             ServiceExposeMap::type_def(),

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::host::Host;
 use crate::instance::Instance;
-use crate::launch_config::LaunchConfig;
+use crate::labels;
+use crate::launch_config::{LaunchConfig, SecondaryLaunchConfig};
 use crate::machines;
 use crate::stack::Stack;
 
@@ -80,6 +81,9 @@ pub struct Service {
     /// Which services of the project it is linked to, by label.
     #[field(create, update, nullable, filter, max_length = 4096, schedules_update)]
     pub selector_link: Option<String>,
+    /// Sidekicks: each unit has one container of the primary launch config and one of each of these.
+    #[field(create)]
+    pub secondary_launch_configs: Option<Vec<SecondaryLaunchConfig>>,
     /// Start it right after creation.
     #[field(create, nullable, default = false)]
     pub start_on_create: Option<bool>,
@@ -89,6 +93,29 @@ pub struct Service {
     /// Secret the service's own containers know.
     #[field(hidden)]
     pub token: Option<String>,
+}
+
+impl Service {
+    /// The launch configs by name, the primary one first. Without an image of its own a service has none.
+    pub fn launch_configs(&self) -> Vec<(&str, &LaunchConfig)> {
+        let image = |config: &&LaunchConfig| {
+            let image = config.image_uuid.as_deref().unwrap_or_default();
+            let image = image.strip_prefix("docker:").unwrap_or(image);
+            !image.is_empty() && !image.starts_with("rancher/none")
+        };
+        let Some(primary) = self.launch_config.as_ref().filter(image) else { return Vec::new() };
+        let sidekicks = self.secondary_launch_configs.iter().flatten();
+        let named = sidekicks.filter_map(|sidekick| Some((sidekick.name.as_deref()?, &sidekick.config)));
+        [(labels::PRIMARY_LAUNCH_CONFIG, primary)].into_iter().chain(named).collect()
+    }
+
+    /// One unit on every host that qualifies, whatever the scale says.
+    pub fn is_global(&self) -> bool {
+        let global = |config: &LaunchConfig| {
+            config.labels.as_ref().is_some_and(|of| labels::is_true(&labels::stored(of), labels::SCHEDULER_GLOBAL))
+        };
+        self.launch_configs().into_iter().any(|(_, config)| global(config))
+    }
 }
 
 /// A service to link to, and the name it gets.
