@@ -76,8 +76,10 @@ pub mod claims {
         Claim::new("address", project, address, container(container_id))
     }
 
-    pub fn service_index(service: i64, index: i64, container_id: i64) -> Claim {
-        Claim::new("serviceIndex", service, index.to_string(), container(container_id))
+    /// The number of a container among those of its launch config.
+    pub fn service_index(service: i64, sidekick: Option<&str>, index: i64, container_id: i64) -> Claim {
+        let key = sidekick.map_or_else(|| index.to_string(), |name| format!("{name}/{index}"));
+        Claim::new("serviceIndex", service, key, container(container_id))
     }
 
     pub fn service_port(project: i64, port: i64, service: i64) -> Claim {

@@ -138,7 +138,7 @@ pub fn container_insert(tx: &mut Tx<'_>, new: NewContainer, random: &Random) -> 
     }
     let row = tx.insert(row)?;
     if let (Some(service), Some(index)) = (row.service_id, row.service_index) {
-        tx.claim(&claims::service_index(service.number(), index, row.meta.id))?;
+        tx.claim(&claims::service_index(service.number(), row.launch_config_name.as_deref(), index, row.meta.id))?;
     }
     address_insert(tx, &row)?;
     let root = Volume {

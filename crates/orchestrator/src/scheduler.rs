@@ -113,11 +113,23 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
     if !ports.is_empty() && publishes(container) {
         rules.push(Box::new(Ports { container: container.meta.id, ports }));
     }
+    if let Some(host) = unit_host(world, container) {
+        rules.push(Box::new(OneOf { name: "unit", hosts: vec![host] }));
+    }
     for id in dependencies(container) {
         let host = world.containers.get(&id).and_then(|row| row.host_id);
         rules.push(Box::new(OneOf { name: "collocation", hosts: host.iter().map(|id| id.number()).collect() }));
     }
     rules
+}
+
+/// Host of the containers that are in the same deployment unit already.
+fn unit_host(world: &World, container: &Row<Container>) -> Option<i64> {
+    let (service, unit) = (container.service_id?.number(), container.deployment_unit_uuid.as_deref()?);
+    let units = crate::plan::service::units::units(world, service);
+    let unit = units.into_iter().find(|other| other.uuid == unit)?;
+    let mut others = unit.members.into_values().filter(|other| other.meta.id != container.meta.id);
+    others.find_map(|other| other.host_id).map(|id| id.number())
 }
 
 /// Whether the network mode can publish ports.

@@ -190,6 +190,54 @@ impl Language {
         self
     }
 
+    /// One more launch config of the service, like the primary one.
+    pub fn sidekick(self, service: &str, name: &str) -> Language {
+        self.change_service(service, |row| {
+            let config = row.launch_config.clone().unwrap_or_default();
+            let sidekick = remuda_model::SecondaryLaunchConfig { name: Some(name.to_owned()), config };
+            row.secondary_launch_configs.get_or_insert_default().push(sidekick);
+        })
+    }
+
+    /// The primary container of the service mounts the volumes of that sidekick.
+    pub fn volumes_from(self, service: &str, sidekick: &str) -> Language {
+        self.change_service(service, |row| {
+            let config = row.launch_config.as_mut().expect("has one");
+            config.data_volumes_from_launch_configs.get_or_insert_default().push(sidekick.to_owned());
+        })
+    }
+
+    /// The sidekick shares the network of the primary container.
+    pub fn network_of_primary(self, service: &str, sidekick: &str) -> Language {
+        self.change_service(service, |row| {
+            let sidekicks = row.secondary_launch_configs.iter_mut().flatten();
+            for of in sidekicks.filter(|of| of.name.as_deref() == Some(sidekick)) {
+                of.config.network_launch_config = Some(service.to_owned());
+            }
+        })
+    }
+
+    /// A service with one unit on each host.
+    pub fn global(self, name: &str) -> Language {
+        self.service(name, 1).change_service(name, |row| {
+            let config = row.launch_config.as_mut().expect("has one");
+            config.labels.get_or_insert_default().insert("io.rancher.scheduler.global".into(), "true".into());
+        })
+    }
+
+    pub fn label_host(mut self, host: &str, key: &str, value: &str) -> Language {
+        let mut row = (*self.world.hosts[&self.host_id(host)]).clone();
+        row.labels.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        self.put(row);
+        self
+    }
+
+    /// Asks for removal of the container.
+    pub fn remove_container(self, name: &str) -> Language {
+        let (settings, now) = (self.settings.clone(), self.now);
+        self.change_container(name, |row| assert!(crate::transitions::remove(row, &settings, now)))
+    }
+
     pub fn service_row(&self, name: &str) -> &Row<Service> {
         &self.world.services[&self.names[&format!("service {name}")]]
     }

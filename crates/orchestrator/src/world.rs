@@ -106,6 +106,8 @@ pub struct World {
     /// Containers that join the network of the key, or mount its volumes.
     pub containers_by_dependency: Index,
     pub services_by_stack: Index,
+    /// Services with a unit on every host.
+    pub services_global: BTreeSet<i64>,
     pub expose_maps_by_service: Index,
     pub expose_maps_by_container: Index,
     pub consume_maps_by_service: Index,
@@ -195,6 +197,11 @@ impl World {
                 match new.as_deref().and_then(Selectors::of) {
                     Some(selectors) => drop(self.selectors.insert(id, selectors)),
                     None => drop(self.selectors.remove(&id)),
+                }
+                if new.is_some_and(|row| row.is_global()) {
+                    self.services_global.insert(id);
+                } else {
+                    self.services_global.remove(&id);
                 }
             }
             Record::Container(row) => {

@@ -1,13 +1,13 @@
 //! Services by request: the checks of `services.md` §4.1 in its order, and the ports of §4.2.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::selector::Selector;
 use remuda_model::states::{ERROR, HEALTHY, REGISTERING, REMOVED, REMOVING};
-use remuda_model::{Project, Service, Stack};
+use remuda_model::{LaunchConfig, Project, Service, Stack};
 use remuda_schema::row::{AnyRow, Object};
-use remuda_schema::{ApiError, Code, Id, Row, TypeDef};
-use remuda_store::{Query, Scope, Tx};
+use remuda_schema::{ApiError, Code, Id, Resource, Row, TypeDef};
+use remuda_store::{Holder, Query, Scope, Tx};
 use serde_json::Value;
 
 use super::{CommandError, Context, draft};
@@ -16,6 +16,9 @@ use crate::rules;
 
 /// Most characters of the JSON of a service's metadata.
 const MAX_METADATA: usize = 1_048_576;
+
+/// Most sidekicks of a service.
+const MAX_SIDEKICKS: usize = 32;
 
 /// Ports services may be given when the project says nothing else.
 pub const PORT_RANGE: (i64, i64) = (49153, 65535);
@@ -39,6 +42,17 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     check_metadata(row.metadata.as_ref().and_then(|metadata| serde_json::to_string(metadata).ok()))?;
     rules::service_name(&name)?;
     check_name_is_free(tx, &stack, None, &name)?;
+    check_sidekicks(tx, &stack, &row)?;
+    for config in row.secondary_launch_configs.iter().flatten().map(|sidekick| &sidekick.config) {
+        if config.image_uuid.as_deref().is_none_or(is_no_image) {
+            let text = "Image is required for every secondary launch config";
+            return Err(ApiError::field(Code::InvalidOption, text).detailed(text).into());
+        }
+        check_image(config.image_uuid.as_deref())?;
+        for port in config.ports.iter().flatten() {
+            rules::port(port)?;
+        }
+    }
     if let Some(config) = &row.launch_config {
         check_image(config.image_uuid.as_deref())?;
         for port in config.ports.iter().flatten() {
@@ -53,7 +67,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     row.scale = Some(row.scale.unwrap_or(1).max(0));
     row.health_state = Some(HEALTHY.to_owned());
     row.token = Some(ctx.random.text(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 40));
-    if let Some(config) = &mut row.launch_config {
+    for config in configs_mut(&mut row) {
         config.version = Some("0".to_owned());
         config.network_mode.get_or_insert_with(|| "managed".to_owned());
     }
@@ -100,13 +114,74 @@ fn check_metadata(json: Option<String>) -> Result<(), ApiError> {
 fn check_name_is_free(tx: &Tx<'_>, stack: &Row<Stack>, own: Option<i64>, name: &str) -> Result<(), CommandError> {
     let others: Vec<Row<Service>> = tx.list(&Scope::Everything, &Query::new().eq("environmentId", stack.meta.id))?;
     let taken = others.iter().filter(|other| Some(other.meta.id) != own && other.meta.removed.is_none());
-    let same = |other: &&Row<Service>| other.meta.name.as_deref().is_some_and(|taken| taken.eq_ignore_ascii_case(name));
+    let same = |other: &&Row<Service>| {
+        let sidekicks = other.secondary_launch_configs.iter().flatten().filter_map(|sidekick| sidekick.name.as_deref());
+        other.meta.name.as_deref().into_iter().chain(sidekicks).any(|taken| taken.eq_ignore_ascii_case(name))
+    };
     if let Some(other) = taken.clone().find(same) {
         return Err(ApiError::field(Code::NotUnique, "name")
-            .because(format!("service {} of the stack has that name", other.public_id()))
+            .because(format!("service {} of the stack, or a sidekick of it, has that name", other.public_id()))
             .into());
     }
     Ok(())
+}
+
+/// Every launch config, the primary one first.
+fn configs_mut(row: &mut Row<Service>) -> impl Iterator<Item = &mut LaunchConfig> {
+    let Service { launch_config, secondary_launch_configs, .. } = &mut row.data;
+    let sidekicks = secondary_launch_configs.iter_mut().flatten().map(|sidekick| &mut sidekick.config);
+    launch_config.iter_mut().chain(sidekicks)
+}
+
+/// Names of sidekicks, and what launch configs refer to (`services.md` §4.1, rows 5 to 9).
+fn check_sidekicks(tx: &Tx<'_>, stack: &Row<Stack>, row: &Row<Service>) -> Result<(), CommandError> {
+    let own = row.meta.name.as_deref().unwrap_or_default();
+    let sidekicks = row.secondary_launch_configs.as_deref().unwrap_or_default();
+    if sidekicks.len() > MAX_SIDEKICKS {
+        return Err(ApiError::field(Code::MaxLimitExceeded, "secondaryLaunchConfigs")
+            .because(format!("a service has at most {MAX_SIDEKICKS} sidekicks, not {}", sidekicks.len()))
+            .into());
+    }
+    let mut names = BTreeSet::from([own.to_lowercase()]);
+    for sidekick in sidekicks {
+        let name = sidekick.name.as_deref().unwrap_or_default();
+        if name.is_empty() {
+            return Err(ApiError::field(Code::MissingRequired, "name").into());
+        }
+        rules::service_name(name)?;
+        if !names.insert(name.to_lowercase()) {
+            return Err(ApiError::field(Code::NotUnique, "name")
+                .because(format!("the name `{name}` is used twice in the service"))
+                .into());
+        }
+        check_name_is_free(tx, stack, None, name)?;
+    }
+    let primary = row.launch_config.iter().map(|config| (own, config));
+    let named = sidekicks.iter().map(|sidekick| (sidekick.name.as_deref().unwrap_or_default(), &sidekick.config));
+    let graph = primary.chain(named).map(|(name, config)| (name, config.references().collect())).collect();
+    Ok(check_references(graph)?)
+}
+
+/// Every name is known, and no launch config comes back to itself.
+fn check_references(mut graph: BTreeMap<&str, Vec<&str>>) -> Result<(), ApiError> {
+    if let Some(unknown) = graph.values().flatten().find(|name| !graph.contains_key(*name)) {
+        return Err(ApiError::field(Code::InvalidReference, "LaunchConfigName")
+            .because(format!("`{unknown}` is no launch config of the service")));
+    }
+    // Those without open references are settled, until none is left: what then remains goes in a circle.
+    loop {
+        let open: BTreeSet<&str> = graph.keys().copied().collect();
+        let n_before = graph.len();
+        graph.retain(|_, on| on.iter().any(|name| open.contains(name)));
+        if graph.is_empty() {
+            return Ok(());
+        }
+        if graph.len() == n_before {
+            let names: Vec<&str> = graph.into_keys().collect();
+            return Err(ApiError::field(Code::InvalidReference, "CircularReference")
+                .because(format!("the launch configs {} refer to each other in a circle", names.join(", "))));
+        }
+    }
 }
 
 fn is_no_image(image: &str) -> bool {
@@ -123,7 +198,23 @@ fn check_image(image: Option<&str>) -> Result<(), ApiError> {
 
 /// Ports without a public part get one that no other service of the project has; all of them or none.
 fn assign_ports(tx: &mut Tx<'_>, ctx: &Context, row: &mut Row<Service>) -> Result<bool, CommandError> {
-    let Some(config) = row.data.launch_config.as_mut() else { return Ok(false) };
+    let service = row.meta.id;
+    let mut any = false;
+    for config in configs_mut(row) {
+        any |= assign_ports_of(tx, ctx, service, config, &[])?;
+    }
+    Ok(any)
+}
+
+/// The same for one launch config. `before` are the ports of the one it replaces: a port given by chance is kept for
+/// the same private port.
+pub fn assign_ports_of(
+    tx: &mut Tx<'_>,
+    ctx: &Context,
+    service: i64,
+    config: &mut LaunchConfig,
+    before: &[String],
+) -> Result<bool, CommandError> {
     let mut specs = Vec::new();
     for text in config.ports.iter().flatten() {
         specs.push(rules::port(text)?);
@@ -131,14 +222,28 @@ fn assign_ports(tx: &mut Tx<'_>, ctx: &Context, row: &mut Row<Service>) -> Resul
     if specs.is_empty() {
         return Ok(false);
     }
+    let held: BTreeSet<String> = tx
+        .claims("servicePort", ctx.account_id)?
+        .into_iter()
+        .filter(|claim| claim.holder == Holder::new(Service::TABLE, service))
+        .map(|claim| claim.key)
+        .collect();
+    let mut kept: Vec<rules::Port> = before.iter().filter_map(|text| rules::port(text).ok()).collect();
+    kept.retain(|old| old.public.is_some_and(|public| held.contains(&public.to_string())));
     specs.sort_by_key(|spec| spec.public.is_none());
+    for spec in specs.iter_mut().filter(|spec| spec.public.is_none()) {
+        let same = |old: &rules::Port| old.private == spec.private && old.protocol == spec.protocol;
+        if let Some(at) = kept.iter().position(same) {
+            spec.public = kept.remove(at).public;
+        }
+    }
     let n_open = specs.iter().filter(|spec| spec.public.is_none()).count();
     let mut chosen = free_ports(tx, ctx, n_open)?.into_iter();
     let mut ports = Vec::new();
     for spec in specs {
         let public = spec.public.or_else(|| chosen.next());
         if let Some(public) = public.filter(|_| spec.public.is_none()) {
-            tx.claim(&claims::service_port(ctx.account_id, i64::from(public), row.meta.id))?;
+            tx.claim(&claims::service_port(ctx.account_id, i64::from(public), service))?;
         }
         let bind = spec
             .bind_address
@@ -169,4 +274,27 @@ fn free_ports(tx: &Tx<'_>, ctx: &Context, n_wanted: usize) -> Result<Vec<u16>, C
     let candidates = (0..len).map(|step| first + (start + step) % len).filter(|port| !used.contains(&port.to_string()));
     let chosen: Vec<u16> = candidates.filter_map(|port| u16::try_from(port).ok()).take(n_wanted).collect();
     Ok(if chosen.len() == n_wanted { chosen } else { Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_known_and_end() {
+        let cases: [(&[(&str, &[&str])], &str); 6] = [
+            (&[("web", &[])], "ok"),
+            (&[("web", &["data"]), ("data", &[])], "ok"),
+            (&[("web", &["data", "net"]), ("data", &[]), ("net", &["data"])], "ok"),
+            (&[("web", &["dat"]), ("data", &[])], "LaunchConfigName"),
+            (&[("web", &["web"])], "CircularReference"),
+            (&[("web", &["data"]), ("data", &["web"]), ("log", &[])], "CircularReference"),
+        ];
+        for (graph, expected) in cases {
+            let graph = graph.iter().map(|(name, on)| (*name, on.to_vec())).collect();
+            let told = check_references(graph)
+                .map_or_else(|error| error.field.map(String::from).unwrap_or_default(), |()| "ok".into());
+            assert_eq!(told, expected);
+        }
+    }
 }

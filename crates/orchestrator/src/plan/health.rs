@@ -14,9 +14,11 @@ pub const STARTED_ONCE: &str = "started-once";
 
 /// Health of a service (`services.md` §12).
 pub fn health(world: &World, row: &Row<Service>) -> &'static str {
-    let expected = wanted(row);
+    let is_global = row.is_global();
+    let managed = members(world, row.meta.id).live;
+    let expected = if is_global { managed.len() } else { wanted(row) * row.launch_configs().len() };
     let (mut n_good, mut n_initializing, mut n_once) = (0, 0, 0);
-    for container in members(world, row.meta.id).live {
+    for container in managed {
         let runs = matches!(container.meta.state.as_str(), RUNNING | UPDATING_RUNNING);
         match container.health_state.as_deref() {
             _ if ran_once(container) => n_once += 1,
@@ -27,7 +29,7 @@ pub fn health(world: &World, row: &Row<Service>) -> &'static str {
     }
     if n_once > 0 && n_once >= expected {
         STARTED_ONCE
-    } else if n_good + n_once >= expected {
+    } else if n_good + n_once >= expected && (!is_global || n_good + n_once > 0) {
         HEALTHY
     } else if n_initializing > 0 {
         INITIALIZING

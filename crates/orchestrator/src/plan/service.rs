@@ -3,8 +3,11 @@
 //! [`units`] collects what there is, [`draft`] says what a new container looks like, [`reconcile`] brings the one to
 //! the other; here are the processes that ask for it.
 
+pub mod create;
 pub mod draft;
 pub mod reconcile;
+#[cfg(test)]
+mod unit_tests;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -16,7 +19,7 @@ use remuda_schema::{Resource, Row};
 use remuda_store::Holder;
 
 use self::reconcile::reconcile;
-use self::units::{Members, members};
+use self::units::{Members, everyone, members};
 use super::health::{endpoints, health};
 use super::{Audit, Moment, Plan, Step, ended, removed};
 use crate::transitions::{self, WANT_RUNNING};
@@ -120,7 +123,7 @@ fn deactivate(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment
 /// All its containers go, then its links, then itself.
 fn remove(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Moment<'_>, plan: &mut Plan) {
     let id = row.meta.id;
-    let Members { live, leaving } = members(world, id);
+    let Members { live, leaving } = everyone(world, id);
     for container in live.iter().take(AT_ONCE) {
         take_away(container, row, "Service instance is removed with its service", moment, plan);
     }

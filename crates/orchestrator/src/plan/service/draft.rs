@@ -1,40 +1,62 @@
 //! What a new container of a service looks like (`services.md` §5).
 
 use remuda_model::states::*;
-use remuda_model::{Container, LaunchConfig, Service, Stack};
+use remuda_model::{Container, Service, Stack, labels};
 use remuda_schema::{Id, Row};
 
 use super::PRIMARY;
+use super::units::{Unit, primary_or_sidekick, scheduler_labels};
 use crate::plan::{Moment, NewContainer};
 use crate::transitions::WANT_RUNNING;
 use crate::world::World;
 
-/// The container with that number (`services.md` §5).
-pub(super) fn draft(
-    stack: &Row<Stack>,
-    service: &Row<Service>,
-    config: &LaunchConfig,
-    index: i64,
-    create_index: Option<i64>,
-    unit: &str,
-    moment: Moment<'_>,
-) -> NewContainer {
+/// Where a new container belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Launch config; [`PRIMARY`] or a sidekick.
+    pub config: &'a str,
+    pub unit: &'a Unit<'a>,
+    pub create_index: Option<i64>,
+    /// Host the unit is tied to: that of a global service.
+    pub host: Option<i64>,
+}
+
+/// The container of that launch config in that unit; `None` when the service has no such launch config.
+pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, moment: Moment<'_>) -> Option<NewContainer> {
+    let configs = service.launch_configs();
+    let config = configs.iter().find(|(name, _)| *name == place.config)?.1;
+    let sidekick = Some(place.config).filter(|name| *name != PRIMARY);
+    let (unit, index, create_index) = (place.unit.uuid, place.unit.index, place.create_index);
     let stack_name = stack.meta.name.clone().unwrap_or_default();
     let service_name = service.meta.name.clone().unwrap_or_default();
-    let name = format!("{stack_name}_{service_name}_{index}");
-    let mut labels = crate::rows::with_lowercase_platform_keys(config.labels.clone().unwrap_or_default());
-    let has_dns_label = labels.contains_key("io.rancher.container.dns");
-    let full = format!("{stack_name}/{service_name}");
+    let middle = sidekick.map(|name| format!("_{name}")).unwrap_or_default();
+    let name = format!("{stack_name}_{service_name}{middle}_{index}");
+    let mut labels = labels::stored(&config.labels.clone().unwrap_or_default());
+    let has_dns_label = labels.contains_key(labels::CONTAINER_DNS);
+    labels::merge(&mut labels, &scheduler_labels(service));
+    let full = format!("{stack_name}/{service_name}{}", sidekick.map(|name| format!("/{name}")).unwrap_or_default());
     for (key, value) in [
-        ("io.rancher.stack.name", stack_name.as_str()),
-        ("io.rancher.stack_service.name", full.as_str()),
-        ("io.rancher.project.name", stack_name.as_str()),
-        ("io.rancher.project_service.name", full.as_str()),
-        ("io.rancher.service.deployment.unit", unit),
-        ("io.rancher.service.launch.config", PRIMARY),
+        (labels::STACK_NAME, stack_name.as_str()),
+        (labels::STACK_SERVICE_NAME, full.as_str()),
+        (labels::PROJECT_NAME, stack_name.as_str()),
+        (labels::PROJECT_SERVICE_NAME, full.as_str()),
+        (labels::DEPLOYMENT_UNIT, unit),
+        (labels::LAUNCH_CONFIG, place.config),
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
+    if configs.len() > 1 {
+        let together = format!("{}={unit}", labels::DEPLOYMENT_UNIT);
+        let rule = [(format!("{}_soft", labels::AFFINITY_CONTAINER_LABEL), together)];
+        labels::merge(&mut labels, &rule.into());
+    }
+    if let Some(host) = place.host {
+        labels.insert(labels::REQUESTED_HOST_ID.to_owned(), host.to_string());
+    }
+    let member = |name: &str| place.unit.members.get(primary_or_sidekick(service, name)).map(|row| row.id());
+    let network_from = config.network_launch_config.as_deref().and_then(member);
+    let volumes_from = config.data_volumes_from_launch_configs.iter().flatten().filter_map(|name| member(name));
+    let volumes_from: Vec<_> = config.data_volumes_from.iter().flatten().copied().chain(volumes_from).collect();
     let mut dns_search = config.dns_search.clone().unwrap_or_default();
     if !has_dns_label {
         let (stack_name, service_name) = (stack_name.to_lowercase(), service_name.to_lowercase());
@@ -46,7 +68,7 @@ pub(super) fn draft(
             }
         }
     }
-    let overridden = labels.get("io.rancher.container.hostname_override").map(String::as_str) == Some("container_name");
+    let overridden = labels.get(labels::HOSTNAME_OVERRIDE).map(String::as_str) == Some("container_name");
     let hostname = if overridden {
         Some(hostname_of(&name, index, config.domain_name.as_deref()))
     } else {
@@ -58,6 +80,7 @@ pub(super) fn draft(
         hostname,
         create_index,
         deployment_unit_uuid: Some(unit.to_owned()),
+        launch_config_name: sidekick.map(str::to_owned),
         version: config.version.clone().or_else(|| Some("0".to_owned())),
         service_id: Some(Id::new(service.meta.id)),
         stack_id: Some(Id::new(stack.meta.id)),
@@ -67,13 +90,22 @@ pub(super) fn draft(
         start_on_create: true,
         ..crate::rows::container_of(config)
     };
+    let mut data = data;
+    data.data_volumes_from = Some(volumes_from).filter(|ids| !ids.is_empty()).or(data.data_volumes_from);
+    if network_from.is_some() {
+        data.network_container_id = network_from;
+        data.network_mode = Some("container".to_owned());
+    }
+    if let Some(host) = place.host {
+        data.requested_host_id = Some(Id::new(host));
+    }
     let mut row = Row::new(service.meta.account_id, CREATING, data);
     row.meta.name = Some(name);
     row.meta.description = config.description.clone();
     row.meta.progress.deadline = Some(moment.now.plus_ms(moment.settings.container_start_deadline_ms()));
     let links =
         config.instance_links.iter().flatten().map(|(alias, id)| (alias.clone(), id.map(|id| id.number()))).collect();
-    NewContainer { row, links, requested_address: config.requested_ip_address.clone() }
+    Some(NewContainer { row, links, requested_address: config.requested_ip_address.clone() })
 }
 
 /// A link on record for each consumed service; what it leads to is the resolver's business.

@@ -1,20 +1,21 @@
 //! The pass that brings a service to its scale (`services.md` §8): what is bad goes, what is too much goes, what is
 //! missing is made, what stopped is started. The answer of a pass is what it waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remuda_model::states::*;
 use remuda_model::{Container, Service};
 use remuda_schema::{Row, Time};
 
-use super::draft::{consumed, draft};
-use super::units::{Members, members, ran_once, wanted};
-use super::{AT_ONCE, begin, status_of, take_away};
-use crate::plan::{Moment, Plan, Step};
+use super::units::{
+    Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
+};
+use super::{AT_ONCE, PRIMARY, begin, create, status_of, take_away};
+use crate::plan::{Moment, Plan};
 use crate::scheduler::{self, Placement};
 use crate::transitions;
-use crate::world::{World, is_unplaced};
+use crate::world::{World, dependencies, is_unplaced};
 
 pub fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Moment<'_>, plan: &mut Plan) {
     if row.meta.state == ACTIVATING {
@@ -27,76 +28,7 @@ pub fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, mom
         }
     }
     next.awaited_services.clear();
-    let scale = wanted(row);
-    let Members { live, mut leaving } = members(world, row.meta.id);
-    let mut waiting: Option<String> = None;
-    let mut settled = true;
-    let mut keep: Vec<&Arc<Row<Container>>> = Vec::new();
-    for container in &live {
-        let host = container.host_id.and_then(|id| world.hosts.get(&id.number()));
-        let host_is_gone =
-            container.host_id.is_some() && host.is_none_or(|host| !host.meta.is_live() || host.meta.state == REMOVING);
-        if host_is_gone {
-            take_away(container, row, "Service instance in a bad state is removed by service.reconcile", moment, plan);
-            leaving.push(*container);
-            settled = false;
-        } else if matches!(container.meta.state.as_str(), ERROR | ERRORING) {
-            settled = false;
-            let due = replace_after(world, row.meta.id, container, moment);
-            if due > moment.now {
-                plan.look_again(due);
-                waiting.get_or_insert_with(|| status_of(container));
-                keep.push(container);
-            } else {
-                take_away(
-                    container,
-                    row,
-                    "Service instance in a bad state is removed by service.reconcile",
-                    moment,
-                    plan,
-                );
-                leaving.push(*container);
-            }
-        } else {
-            keep.push(container);
-        }
-    }
-    if keep.len() > scale {
-        keep.sort_by_key(|container| order_of_leaving(container));
-        for container in keep.drain(..keep.len() - scale).take(AT_ONCE) {
-            take_away(container, row, "Extra service instance is removed by service.reconcile", moment, plan);
-        }
-        settled = false;
-    }
-    for container in &keep {
-        match container.meta.state.as_str() {
-            RUNNING | UPDATING_RUNNING => {}
-            _ if ran_once(container) => {}
-            STOPPED if !start_is_due(container, moment, plan) => {
-                settled = false;
-                waiting.get_or_insert_with(|| status_of(container));
-            }
-            STOPPED => {
-                let mut started = (***container).clone();
-                transitions::start(&mut started, moment.settings, moment.now);
-                plan.write(started);
-                settled = false;
-            }
-            ERROR | ERRORING => {}
-            _ => {
-                settled = false;
-                waiting.get_or_insert_with(|| status_of(container));
-            }
-        }
-    }
-    if keep.len() < scale {
-        settled = false;
-        waiting = {
-            let n_missing = scale - keep.len();
-            let members = Members { live: keep, leaving };
-            create_missing(world, row, next, &members, n_missing, moment, plan).or(waiting)
-        };
-    }
+    let (waiting, settled) = pass(world, row, next, moment, plan);
     // Those that leave are no reason to call the service unsettled, except for a number that is awaited.
     if settled {
         if row.meta.state != ACTIVE {
@@ -117,6 +49,173 @@ pub fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, mom
     plan.look_again(moment.now.plus_ms(moment.settings.process_deadline_ms()));
 }
 
+/// Brings the containers nearer to what the service asks for, in any state of the service that wants them to run.
+/// What it waits for, and whether all is as it shall be.
+pub fn pass(
+    world: &World,
+    row: &Row<Service>,
+    next: &mut Row<Service>,
+    moment: Moment<'_>,
+    plan: &mut Plan,
+) -> (Option<String>, bool) {
+    let Members { live, leaving } = members(world, row.meta.id);
+    let mut pass = Pass { world, row, moment, leaving, waiting: None, settled: true };
+    let mut keep: Vec<Unit<'_>> = Vec::new();
+    for unit in group(&live) {
+        pass.sort_out(unit, &mut keep, plan);
+    }
+    pass.surplus(&mut keep, plan);
+    for unit in &mut keep {
+        pass.dependants(unit, plan);
+        pass.start(unit, plan);
+    }
+    create::missing(&mut pass, keep, next, plan);
+    (pass.waiting, pass.settled)
+}
+
+/// What one pass has found out.
+pub(super) struct Pass<'a> {
+    pub(super) world: &'a World,
+    pub(super) row: &'a Row<Service>,
+    pub(super) moment: Moment<'a>,
+    pub(super) leaving: Vec<&'a Arc<Row<Container>>>,
+    waiting: Option<String>,
+    settled: bool,
+}
+
+const BAD: &str = "Service instance in a bad state is removed by service.reconcile";
+const EXTRA: &str = "Extra service instance is removed by service.reconcile";
+const UNHEALTHY_ONE: &str = "Unhealthy service instance is removed by service.reconcile";
+
+impl<'a> Pass<'a> {
+    /// All is not as it shall be; the first reason is the one that is told.
+    pub(super) fn wait(&mut self, why: Option<String>) {
+        self.settled = false;
+        if self.waiting.is_none() {
+            self.waiting = why;
+        }
+    }
+
+    fn take(&mut self, container: &'a Arc<Row<Container>>, why: &str, plan: &mut Plan) {
+        take_away(container, self.row, why, self.moment, plan);
+        self.leaving.push(container);
+        self.settled = false;
+    }
+
+    /// Keeps the unit, or takes it or one of its containers away.
+    fn sort_out(&mut self, mut unit: Unit<'a>, keep: &mut Vec<Unit<'a>>, plan: &mut Plan) {
+        let host_is_gone = |row: &Row<Container>| {
+            let host = row.host_id.and_then(|id| self.world.hosts.get(&id.number()));
+            row.host_id.is_some() && host.is_none_or(|host| !host.meta.is_live() || host.meta.state == REMOVING)
+        };
+        let unhealthy =
+            |row: &Row<Container>| row.health_state.as_deref() == Some(UNHEALTHY) && row.meta.state == RUNNING;
+        let doom = if unit.members.values().any(|row| host_is_gone(row)) {
+            Some(BAD)
+        } else if unit.members.values().any(|row| unhealthy(row)) {
+            Some(UNHEALTHY_ONE)
+        } else {
+            None
+        };
+        if let Some(why) = doom {
+            return unit.members.into_values().for_each(|container| self.take(container, why, plan));
+        }
+        let failed: Vec<(&str, &Arc<Row<Container>>)> = unit
+            .members
+            .iter()
+            .filter(|(_, row)| matches!(row.meta.state.as_str(), ERROR | ERRORING))
+            .map(|(name, row)| (*name, *row))
+            .collect();
+        for (name, container) in failed {
+            let due = replace_after(self.world, self.row.meta.id, container, self.moment);
+            if due > self.moment.now {
+                plan.look_again(due);
+                self.wait(Some(status_of(container)));
+            } else {
+                unit.members.remove(name);
+                self.take(container, BAD, plan);
+            }
+        }
+        if !unit.members.is_empty() {
+            keep.push(unit);
+        }
+    }
+
+    /// Units beyond what is wanted go whole.
+    fn surplus(&mut self, keep: &mut Vec<Unit<'a>>, plan: &mut Plan) {
+        let mut extra: Vec<Unit<'a>> = Vec::new();
+        if self.row.is_global() {
+            let rules = scheduler_labels(self.row);
+            let mut taken = BTreeSet::new();
+            extra.extend(keep.extract_if(.., |unit| match unit.host() {
+                Some(host) => !taken.insert(host) || !meets_host_labels(self.world, host, &rules),
+                None => true,
+            }));
+        } else {
+            let scale = wanted(self.row);
+            if keep.len() > scale {
+                keep.sort_by_key(order_of_leaving);
+                extra.extend(keep.drain(..keep.len() - scale));
+            }
+        }
+        for unit in extra.into_iter().take(AT_ONCE) {
+            unit.members.into_values().for_each(|container| self.take(container, EXTRA, plan));
+        }
+        keep.sort_by_key(|unit| unit.index);
+    }
+
+    /// Takes away what depends on a container that is missing: it is made again after that one.
+    fn dependants(&mut self, unit: &mut Unit<'a>, plan: &mut Plan) {
+        loop {
+            let configs = self.row.launch_configs();
+            let lost = configs.iter().find_map(|(name, config)| {
+                let has_all = references(self.row, config).all(|on| unit.members.contains_key(on));
+                if has_all { None } else { unit.members.keys().copied().find(|member| member == name) }
+            });
+            let Some(container) = lost.and_then(|name| unit.members.remove(name)) else { return };
+            self.take(container, BAD, plan);
+        }
+    }
+
+    /// Starts what stopped, after what it depends on. Who uses the network of one that does not run is stopped with it.
+    fn start(&mut self, unit: &Unit<'a>, plan: &mut Plan) {
+        for container in unit.members.values() {
+            let ready = dependencies(container).all(|id| {
+                let member = unit.members.values().find(|row| row.meta.id == id);
+                member.is_none_or(|row| is_up(row))
+            });
+            match container.meta.state.as_str() {
+                RUNNING | UPDATING_RUNNING if !self.lost_network(unit, container) => {}
+                RUNNING => {
+                    let mut stopped = (***container).clone();
+                    transitions::stop(&mut stopped, None, false, self.moment.settings, self.moment.now);
+                    plan.write(stopped);
+                    self.wait(Some(status_of(container)));
+                }
+                _ if ran_once(container) => {}
+                STOPPED if !ready => self.wait(Some(status_of(container))),
+                STOPPED if !start_is_due(container, self.moment, plan) => self.wait(Some(status_of(container))),
+                STOPPED => {
+                    let mut started = (***container).clone();
+                    transitions::start(&mut started, self.moment.settings, self.moment.now);
+                    plan.write(started);
+                    self.settled = false;
+                }
+                ERROR | ERRORING => self.settled = false,
+                _ => self.wait(Some(status_of(container))),
+            }
+        }
+    }
+
+    fn lost_network(&self, unit: &Unit<'_>, container: &Row<Container>) -> bool {
+        let Some(id) = container.network_container_id else { return false };
+        let owner = unit.members.values().find(|row| row.meta.id == id.number());
+        owner.is_some_and(|row| {
+            !ran_once(row) && matches!(row.meta.state.as_str(), STOPPED | STOPPING | STARTING | RESTARTING)
+        })
+    }
+}
+
 /// A container that stopped by itself is started again; after repeated exits with growing pauses.
 fn start_is_due(container: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) -> bool {
     match container.meta.progress.deadline {
@@ -129,14 +228,19 @@ fn start_is_due(container: &Row<Container>, moment: Moment<'_>, plan: &mut Plan)
 }
 
 /// Unhealthy first, then what does not run yet, then the newest.
-fn order_of_leaving(container: &Row<Container>) -> (u8, i64) {
-    let rank = match (container.meta.state.as_str(), container.health_state.as_deref()) {
+fn order_of_leaving(unit: &Unit<'_>) -> (u8, i64) {
+    let rank = unit.members.values().map(|row| rank_of(row)).min().unwrap_or(0);
+    let newest = unit.members.get(PRIMARY).or(unit.members.values().next());
+    (rank, -newest.map_or(0, |row| row.create_index.unwrap_or(row.meta.id)))
+}
+
+fn rank_of(container: &Row<Container>) -> u8 {
+    match (container.meta.state.as_str(), container.health_state.as_deref()) {
         (ERROR | ERRORING, _) | (_, Some(UNHEALTHY)) => 0,
         (_, Some(INITIALIZING)) => 1,
         (RUNNING | UPDATING_RUNNING, _) => 3,
         _ => 2,
-    };
-    (rank, -container.create_index.unwrap_or(container.meta.id))
+    }
 }
 
 /// When a container in `error` is replaced: at once when no host took it and one would now, else after a pause that
@@ -148,52 +252,9 @@ fn replace_after(world: &World, service: i64, container: &Row<Container>, moment
     let failures = world
         .containers_of(service)
         .filter(|other| other.meta.id != container.meta.id && other.service_index == container.service_index)
+        .filter(|other| other.launch_config_name == container.launch_config_name)
         .filter(|other| other.first_running.is_none() && other.meta.removed.is_some())
         .count();
     let pause = moment.settings.error_replace_after_ms() << failures.min(10);
     container.meta.created.plus_ms(pause.min(moment.settings.error_replace_after_ms().max(60_000)))
-}
-
-/// Makes what is missing. The answer is what the pass waits for, if a number is still taken.
-fn create_missing(
-    world: &World,
-    row: &Row<Service>,
-    next: &mut Row<Service>,
-    members: &Members<'_>,
-    n_missing: usize,
-    moment: Moment<'_>,
-    plan: &mut Plan,
-) -> Option<String> {
-    let stack = world.stacks.get(&row.environment_id?.number())?;
-    let config = row.launch_config.as_ref()?;
-    let Members { live: keep, leaving } = members;
-    let index_of = |container: &&Arc<Row<Container>>| container.service_index;
-    let mut used: BTreeSet<i64> = keep.iter().filter_map(index_of).collect();
-    let held: BTreeMap<i64, &Arc<Row<Container>>> =
-        leaving.iter().filter_map(|container| Some((container.service_index?, *container))).collect();
-    let mut waiting = None;
-    for _ in 0..n_missing.min(AT_ONCE) {
-        let index = (1..).find(|index| !used.contains(index)).unwrap_or(1);
-        used.insert(index);
-        // The container that has the number is leaving: its successor takes the number over when it is free.
-        if let Some(container) = held.get(&index) {
-            waiting.get_or_insert_with(|| status_of(container));
-            continue;
-        }
-        next.create_index = Some(next.create_index.unwrap_or(0) + 1);
-        let unit = unit_of_predecessor(world, row.meta.id, index).unwrap_or_else(|| moment.random.uuid());
-        let mut new = draft(stack, row, config, index, next.create_index, &unit, moment);
-        new.links.extend(consumed(world, row));
-        plan.steps.push(Step::ContainerCreate(Box::new(new)));
-    }
-    if n_missing > AT_ONCE {
-        plan.look_again(moment.now);
-    }
-    waiting
-}
-
-/// A container that was removed by itself is made again in its unit.
-fn unit_of_predecessor(world: &World, service: i64, index: i64) -> Option<String> {
-    let mut before = world.containers_of(service).rev();
-    before.find(|row| row.service_index == Some(index) && row.meta.removed.is_some())?.deployment_unit_uuid.clone()
 }

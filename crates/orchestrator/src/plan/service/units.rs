@@ -1,11 +1,14 @@
-//! The containers of a service, collected by what is to become of them (`services.md` §§7, 8).
+//! The deployment units of a service: one container of each launch config, together on one host (`services.md` §7).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use remuda_model::states::*;
-use remuda_model::{Container, Service};
+use remuda_model::{Container, Host, LaunchConfig, Service, labels};
 use remuda_schema::Row;
 
+use super::PRIMARY;
+use crate::scheduler;
 use crate::transitions::{WANT_REMOVED, is_start_once};
 use crate::world::World;
 
@@ -17,7 +20,16 @@ pub struct Members<'a> {
     pub leaving: Vec<&'a Arc<Row<Container>>>,
 }
 
-pub fn members<'a>(world: &'a World, service: i64) -> Members<'a> {
+/// The containers that count: those kept of an upgrade do not.
+pub fn members(world: &World, service: i64) -> Members<'_> {
+    let mut members = everyone(world, service);
+    members.live.retain(|row| is_managed(world, row));
+    members.leaving.retain(|row| is_managed(world, row));
+    members
+}
+
+/// All its containers, those kept of an upgrade too.
+pub fn everyone(world: &World, service: i64) -> Members<'_> {
     let (mut live, mut leaving) = (Vec::new(), Vec::new());
     for row in world.containers_of(service) {
         match row.meta.state.as_str() {
@@ -30,14 +42,102 @@ pub fn members<'a>(world: &'a World, service: i64) -> Members<'a> {
     Members { live, leaving }
 }
 
-/// How many containers the service shall have.
-pub fn wanted(row: &Service) -> usize {
-    if has_image(row) { usize::try_from(row.scale.unwrap_or(1)).unwrap_or(0) } else { 0 }
+/// Whether the service counts the container as its own: no map says otherwise.
+pub fn is_managed(world: &World, row: &Row<Container>) -> bool {
+    let mut maps = world.each(&world.expose_maps, &world.expose_maps_by_container, row.meta.id);
+    maps.all(|map| map.managed || map.service_id != row.service_id)
 }
 
-fn has_image(row: &Service) -> bool {
-    let image = row.launch_config.as_ref().and_then(|config| config.image_uuid.as_deref());
-    image.is_some_and(|image| !image.is_empty() && !image.starts_with("rancher/none"))
+/// One deployment unit, as far as it exists.
+#[derive(Clone, Debug)]
+pub struct Unit<'a> {
+    pub uuid: &'a str,
+    /// The N of its names.
+    pub index: i64,
+    /// By launch config; the primary one under [`PRIMARY`].
+    pub members: BTreeMap<&'a str, &'a Arc<Row<Container>>>,
+}
+
+impl Unit<'_> {
+    /// Where its containers are, or shall be.
+    pub fn host(&self) -> Option<i64> {
+        let on = |row: &&Arc<Row<Container>>| row.host_id.or(row.requested_host_id).map(|id| id.number());
+        self.members.values().find_map(on)
+    }
+}
+
+/// The launch config a container was made from.
+pub fn config_name(row: &Container) -> &str {
+    row.launch_config_name.as_deref().unwrap_or(PRIMARY)
+}
+
+/// The units of the service, by number.
+pub fn units(world: &World, service: i64) -> Vec<Unit<'_>> {
+    group(&members(world, service).live)
+}
+
+/// Containers by unit. One that no unit is known of is a unit by itself.
+pub fn group<'a>(live: &[&'a Arc<Row<Container>>]) -> Vec<Unit<'a>> {
+    let mut units: BTreeMap<&str, Unit<'a>> = BTreeMap::new();
+    for row in live.iter().copied() {
+        let uuid = row.deployment_unit_uuid.as_deref().unwrap_or(&row.meta.uuid);
+        let index = row.service_index.unwrap_or(0);
+        let unit = units.entry(uuid).or_insert_with(|| Unit { uuid, index, members: BTreeMap::new() });
+        unit.members.insert(config_name(row), row);
+    }
+    let mut units: Vec<Unit<'a>> = units.into_values().collect();
+    units.sort_by_key(|unit| (unit.index, unit.members.values().map(|row| row.meta.id).min()));
+    units
+}
+
+/// How many units a service with a fixed scale shall have.
+pub fn wanted(row: &Service) -> usize {
+    if row.launch_configs().is_empty() { 0 } else { usize::try_from(row.scale.unwrap_or(1)).unwrap_or(0) }
+}
+
+/// Launch configs that one refers to. The service's own name, also a former one, stands for the primary.
+pub fn references<'a>(row: &'a Service, config: &'a LaunchConfig) -> impl Iterator<Item = &'a str> {
+    config.references().map(|name| primary_or_sidekick(row, name))
+}
+
+pub fn primary_or_sidekick<'a>(row: &Service, name: &'a str) -> &'a str {
+    let mut sidekicks = row.secondary_launch_configs.iter().flatten();
+    if sidekicks.any(|sidekick| sidekick.name.as_deref() == Some(name)) { name } else { PRIMARY }
+}
+
+/// Platform labels for the scheduler, of every launch config: a unit is placed as one (`services.md` §5.3).
+pub fn scheduler_labels(row: &Service) -> labels::Labels {
+    let mut merged = labels::Labels::new();
+    for (_, config) in row.launch_configs() {
+        let of = labels::stored(&config.labels.clone().unwrap_or_default());
+        labels::merge(
+            &mut merged,
+            &of.into_iter().filter(|(key, _)| key.starts_with(labels::SCHEDULER_PREFIX)).collect(),
+        );
+    }
+    merged
+}
+
+/// Hosts that shall have a unit of a global service (`services.md` §6.2).
+pub fn eligible_hosts(world: &World, row: &Service) -> Vec<i64> {
+    let rules = scheduler_labels(row);
+    let fits =
+        |host: &&Arc<Row<Host>>| scheduler::is_candidate(world, host) && meets_host_labels(world, host.meta.id, &rules);
+    world.hosts.values().filter(fits).map(|host| host.meta.id).collect()
+}
+
+/// Whether the host meets the hard host-label rules.
+pub fn meets_host_labels(world: &World, host: i64, rules: &labels::Labels) -> bool {
+    let known = world.hosts.get(&host).and_then(|row| row.labels.as_ref());
+    let has = |pair: &str| {
+        let Some((key, value)) = pair.split_once('=') else { return false };
+        let same = |of: &str, text: &str| of.eq_ignore_ascii_case(text.trim());
+        known.is_some_and(|labels| labels.iter().any(|(of, is)| same(of, key) && same(is, value)))
+    };
+    let pairs = |key: &str| rules.get(key).cloned().unwrap_or_default();
+    let (must, must_not) = (pairs(labels::AFFINITY_HOST_LABEL), pairs("io.rancher.scheduler.affinity:host_label_ne"));
+    let given = |text: &&str| !text.trim().is_empty();
+    must.split(',').filter(given).all(has) && !must_not.split(',').filter(given).any(has)
 }
 
 /// Ran once and is done, or is not meant to run again by itself.
@@ -45,4 +145,9 @@ pub fn ran_once(row: &Row<Container>) -> bool {
     is_start_once(row)
         && row.first_running.is_some()
         && matches!(row.meta.state.as_str(), STOPPED | STOPPING | UPDATING_STOPPED)
+}
+
+/// What refers to it may be made or started.
+pub fn is_up(row: &Row<Container>) -> bool {
+    matches!(row.meta.state.as_str(), RUNNING | UPDATING_RUNNING) || ran_once(row)
 }
