@@ -272,6 +272,16 @@ fn a_stack_comes_up_changes_size_and_goes() {
     world.ok(&["start", "my-shop/web"]);
     world.refused(&["wait", "my-shop/web", "--for", "inactive", "--timeout", "1s"], 5, "timed out");
 
+    // Of several, each is tried; one alone keeps its own code.
+    world.refused(&["stop", "nothere"], 3, "nothere");
+    world.refused(&["stop", "nothere", "my-shop/web"], 1, "nothere");
+    assert!(world.ok(&["inspect", "my-shop/web"]).contains("\"inactive\""));
+    world.refused(&["start", "nothere", "my-shop/web"], 1, "nothere");
+    assert!(world.ok(&["inspect", "my-shop/web"]).contains("\"active\""));
+    // A name that is not there removes nothing of the others.
+    world.refused(&["rm", "my-shop/web", "nothere"], 3, "nothere");
+    world.ok(&["inspect", "my-shop/web"]);
+
     world.refused(&["rm", "my-shop"], 2, "--yes");
     world.ok(&["rm", "my-shop", "--force", "-y"]);
     // A stack is gone as soon as its services are; their containers follow.

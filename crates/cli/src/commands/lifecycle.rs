@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::commands::up::remove;
 use crate::failure::{Failure, exit};
+use crate::output::Format;
 use crate::resolve::{self, Kind};
 use crate::session::Session;
 
@@ -63,12 +64,8 @@ impl RmArgs {
 
 const STARTABLE: &[Kind] = &[Kind::Service, Kind::Stack, Kind::Container];
 
-async fn resolved(session: &Session, names: &[String], kinds: &[Kind]) -> Result<Vec<Resource>, Failure> {
-    let mut found = Vec::new();
-    for name in names {
-        found.push(resolve::one(&session.client, name, kinds, session.globals.stack.as_deref()).await?);
-    }
-    Ok(found)
+async fn resolved(session: &Session, name: &str, kinds: &[Kind]) -> Result<Resource, Failure> {
+    resolve::one(&session.client, name, kinds, session.globals.stack.as_deref()).await
 }
 
 /// Posts an action unless the resource is there already, and waits.
@@ -97,59 +94,91 @@ async fn members(session: &Session, stack: &Resource) -> Result<Vec<Resource>, F
     Ok(session.client.list("services", &[("environmentId", stack.id()), ("removed_null", "true")]).await?)
 }
 
-pub async fn start(session: &Session, args: StartArgs) -> Result<u8, Failure> {
-    for resource in resolved(session, &args.names, STARTABLE).await? {
-        match resource.kind() {
-            "container" => act(session, &resource, "start", &Value::Null, &["running", "starting"]).await?,
-            "environment" => {
-                session.client.action(&resource, "activateservices", &Value::Null).await?;
-                for service in members(session, &resource).await? {
-                    act(session, &service, "activate", &Value::Null, &["active", "activating", "updating-active"])
-                        .await?;
-                }
-            }
-            _ => {
-                act(session, &resource, "activate", &Value::Null, &["active", "activating", "updating-active"]).await?
+/// Does one thing to each: the first that fails does not keep the others from being tried. One failure alone keeps its
+/// own code; of several things, each failure is printed and the code is 1.
+async fn each<'a, T, F>(session: &Session, things: &'a [T], mut step: impl FnMut(&'a T) -> F) -> Result<u8, Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let mut code = exit::DONE;
+    for thing in things {
+        match step(thing).await {
+            Ok(()) => {}
+            Err(failure) if things.len() == 1 => return Err(failure),
+            Err(failure) => {
+                failure.print(session.globals.output == Some(Format::Json));
+                code = exit::FAILED;
             }
         }
     }
-    Ok(exit::DONE)
+    Ok(code)
+}
+
+pub async fn start(session: &Session, args: StartArgs) -> Result<u8, Failure> {
+    each(session, &args.names, |name| start_one(session, name)).await
+}
+
+async fn start_one(session: &Session, name: &str) -> Result<(), Failure> {
+    const UP: &[&str] = &["active", "activating", "updating-active"];
+    let resource = resolved(session, name, STARTABLE).await?;
+    match resource.kind() {
+        "container" => act(session, &resource, "start", &Value::Null, &["running", "starting"]).await,
+        "environment" => {
+            session.client.action(&resource, "activateservices", &Value::Null).await?;
+            for service in members(session, &resource).await? {
+                act(session, &service, "activate", &Value::Null, UP).await?;
+            }
+            Ok(())
+        }
+        _ => act(session, &resource, "activate", &Value::Null, UP).await,
+    }
 }
 
 pub async fn stop(session: &Session, args: StopArgs) -> Result<u8, Failure> {
-    for resource in resolved(session, &args.names, STARTABLE).await? {
-        match resource.kind() {
-            "container" => {
-                let input = args.grace.map_or(Value::Null, |seconds| json!({"timeout": seconds}));
-                act(session, &resource, "stop", &input, &["stopped", "stopping"]).await?;
-            }
-            "environment" => {
-                for service in members(session, &resource).await? {
-                    act(session, &service, "deactivate", &Value::Null, &["inactive", "deactivating"]).await?;
-                }
-            }
-            _ => act(session, &resource, "deactivate", &Value::Null, &["inactive", "deactivating"]).await?,
+    each(session, &args.names, |name| stop_one(session, name, args.grace)).await
+}
+
+async fn stop_one(session: &Session, name: &str, grace: Option<i64>) -> Result<(), Failure> {
+    const DOWN: &[&str] = &["inactive", "deactivating"];
+    let resource = resolved(session, name, STARTABLE).await?;
+    match resource.kind() {
+        "container" => {
+            let input = grace.map_or(Value::Null, |seconds| json!({"timeout": seconds}));
+            act(session, &resource, "stop", &input, &["stopped", "stopping"]).await
         }
+        "environment" => {
+            for service in members(session, &resource).await? {
+                act(session, &service, "deactivate", &Value::Null, DOWN).await?;
+            }
+            Ok(())
+        }
+        _ => act(session, &resource, "deactivate", &Value::Null, DOWN).await,
     }
-    Ok(exit::DONE)
 }
 
 pub async fn restart(session: &Session, args: RestartArgs) -> Result<u8, Failure> {
-    for resource in resolved(session, &args.names, &[Kind::Service, Kind::Container]).await? {
-        let containers = if resource.kind() == "container" {
-            vec![resource]
-        } else {
-            resolve::containers_of(&session.client, &resource).await?
-        };
-        for container in containers {
-            act(session, &container, "restart", &Value::Null, &["restarting"]).await?;
-        }
+    each(session, &args.names, |name| restart_one(session, name)).await
+}
+
+async fn restart_one(session: &Session, name: &str) -> Result<(), Failure> {
+    let resource = resolved(session, name, &[Kind::Service, Kind::Container]).await?;
+    let containers = if resource.kind() == "container" {
+        vec![resource]
+    } else {
+        resolve::containers_of(&session.client, &resource).await?
+    };
+    for container in containers {
+        act(session, &container, "restart", &Value::Null, &["restarting"]).await?;
     }
-    Ok(exit::DONE)
+    Ok(())
 }
 
 pub async fn rm(session: &Session, args: RmArgs) -> Result<u8, Failure> {
-    let found = resolved(session, &args.names, Kind::ALL).await?;
+    // All names first: what is asked about is the whole of it, and a mistyped name removes nothing.
+    let mut found = Vec::new();
+    for name in &args.names {
+        found.push(resolved(session, name, Kind::ALL).await?);
+    }
     let grave: Vec<String> = found
         .iter()
         .filter(|resource| matches!(resource.kind(), "environment" | "host" | "volume"))
@@ -158,14 +187,14 @@ pub async fn rm(session: &Session, args: RmArgs) -> Result<u8, Failure> {
     if !grave.is_empty() && !args.force && !session.confirm(&format!("Remove {}?", grave.join(", ")))? {
         return Ok(exit::FAILED);
     }
-    for resource in found {
-        // An active host takes containers until it is deactivated; nobody who removes it wants that.
-        if resource.kind() == "host" && resource.action("deactivate").is_some() {
-            act(session, &resource, "deactivate", &Value::Null, &["inactive"]).await?;
-            remove(session, &session.client.reload(&resource).await?).await?;
-        } else {
-            remove(session, &resource).await?;
-        }
+    each(session, &found, |resource| remove_one(session, resource)).await
+}
+
+async fn remove_one(session: &Session, resource: &Resource) -> Result<(), Failure> {
+    // An active host takes containers until it is deactivated; nobody who removes it wants that.
+    if resource.kind() == "host" && resource.action("deactivate").is_some() {
+        act(session, resource, "deactivate", &Value::Null, &["inactive"]).await?;
+        return remove(session, &session.client.reload(resource).await?).await;
     }
-    Ok(exit::DONE)
+    remove(session, resource).await
 }
