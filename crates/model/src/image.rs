@@ -80,6 +80,9 @@ impl ImageReference {
 
     /// What Docker is asked for: the digest if there is one, else the tag, which is `latest` if none is given.
     pub fn full_name(&self) -> String {
+        if self.engine == ImageEngine::Sim {
+            return self.repository.clone();
+        }
         let name = self.qualified_name();
         match (&self.tag, &self.digest) {
             (Some(tag), Some(digest)) => format!("{name}:{tag}@{digest}"),
@@ -129,7 +132,17 @@ fn parse(image_uuid: &str) -> Option<ImageReference> {
     let (engine, name) = image_uuid.split_once(':')?;
     let engine = match engine {
         "docker" => ImageEngine::Docker,
-        "sim" => ImageEngine::Sim,
+        // What follows is between a test and the simulated engine.
+        "sim" if !name.is_empty() => {
+            return Some(ImageReference {
+                engine: ImageEngine::Sim,
+                registry: None,
+                namespace: None,
+                repository: name.to_owned(),
+                tag: None,
+                digest: None,
+            });
+        }
         _ => return None,
     };
     let (name, digest) = match name.split_once('@') {
@@ -141,13 +154,15 @@ fn parse(image_uuid: &str) -> Option<ImageReference> {
         Some((repository, tag)) => (repository, Some(tag)),
         None => (last, None),
     };
+    let path_text = path.unwrap_or_default();
     let path: Vec<&str> = path.map(|path| path.split('/').collect()).unwrap_or_default();
     let is_registry = |part: &str| part.contains(['.', ':']) || part == "localhost";
     let (registry, namespace) = match path.as_slice() {
         [] => (None, None),
         [one] if is_registry(one) => (Some(*one), None),
         [one] => (None, Some(*one)),
-        [first, second] if is_registry(first) => (Some(*first), Some(*second)),
+        // Deeper than the original allowed: registries of today have groups within groups.
+        [first, ..] if is_registry(first) => (Some(*first), path_text.split_once('/').map(|(_, rest)| rest)),
         _ => return None,
     };
     let word = |text: &str, more: &str| {
@@ -155,7 +170,7 @@ fn parse(image_uuid: &str) -> Option<ImageReference> {
     };
     let good = word(repository, "")
         && tag.is_none_or(|tag| word(tag, ""))
-        && namespace.is_none_or(|namespace| word(namespace, ""))
+        && namespace.is_none_or(|namespace| namespace.split('/').all(|part| word(part, "")))
         && registry.is_none_or(|registry| word(registry, ":[]"))
         && digest.is_none_or(|digest| digest.contains(':') && word(digest, ":+"));
     let owned = |text: &str| text.to_owned();
@@ -184,8 +199,9 @@ mod tests {
             ("docker:localhost/app", "localhost", "localhost/app:latest"),
             ("docker:localhost:5000/team/app:2", "localhost:5000", "localhost:5000/team/app:2"),
             ("docker:quay.io/team/app", "quay.io", "quay.io/team/app:latest"),
+            ("docker:ghcr.io/a/b/c/app:1", "ghcr.io", "ghcr.io/a/b/c/app:1"),
             ("docker:nginx@sha256:abc", "index.docker.io", "nginx@sha256:abc"),
-            ("sim:foo", "index.docker.io", "foo:latest"),
+            ("sim:foo", "index.docker.io", "foo"),
         ] {
             let image = ImageReference::parse(text).expect(text);
             assert_eq!((image.server(), image.full_name().as_str()), (server, full_name), "{text}");
@@ -201,7 +217,7 @@ mod tests {
             "other:nginx",
             "docker:ubuntu:14:04",
             "docker:a/b/c",
-            "docker:quay.io/a/b/c",
+            "docker:quay.io/a//c",
             "docker:a//b",
             "docker:a:",
             "docker:a b",

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use remuda_model::docker_name::docker_name;
 use remuda_model::states::*;
 use remuda_model::{Container, Host};
 use remuda_schema::Row;
@@ -128,7 +129,8 @@ fn spec(world: &World, row: &Row<Container>) -> ContainerSpec {
     }
     let log = row.log_config.clone().unwrap_or_default();
     ContainerSpec {
-        docker_name: docker_name(row),
+        // The agent takes the uuid when another container of the host has the name.
+        docker_name: docker_name(row.meta.name.as_deref(), &row.meta.uuid, |_| false),
         image: image(row),
         pull: if label(row, "io.rancher.container.pull_image") == Some("always") {
             Pull::Always
@@ -193,17 +195,6 @@ fn spec(world: &World, row: &Row<Container>) -> ContainerSpec {
         log_driver: log.driver.filter(|driver| !driver.is_empty()),
         log_options: log.config.unwrap_or_default(),
     }
-}
-
-/// `r-<name>` where Docker allows the name, else the uuid.
-fn docker_name(row: &Row<Container>) -> String {
-    let usable = |name: &&String| {
-        let mut bytes = name.bytes();
-        name.len() > 1
-            && bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-            && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
-    };
-    row.meta.name.as_ref().filter(usable).map_or_else(|| row.meta.uuid.clone(), |name| format!("r-{name}"))
 }
 
 /// The reference without `docker:`; simulated images keep their prefix, the simulated engine wants to see it.

@@ -5,7 +5,7 @@
 //! the plans, batch by batch ([`steps`]); [`hostplan`] and [`directory`] say what hosts are told.
 //!
 //! Read in this order: [`record`] and [`world`] (what is known), [`scheduler`] (where), [`plan`] (what next),
-//! [`transitions`] and [`rows`] (what requests and plans share), [`settings`], [`rules`], then the rest.
+//! [`transitions`] and [`rows`] (what requests and plans share), [`settings`], then the rest.
 
 pub mod commands;
 pub mod directory;
@@ -19,7 +19,6 @@ pub mod plan;
 pub mod queue;
 pub mod record;
 pub mod rows;
-pub mod rules;
 pub mod scheduler;
 pub mod settings;
 pub mod signal;

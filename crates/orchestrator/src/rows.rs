@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATED, INACTIVE};
 use remuda_model::{
-    Container, Image, InstanceLink, IpAddress, Label, LaunchConfig, Network, Port, ServiceExposeMap, Volume,
+    Container, Image, ImageReference, InstanceLink, IpAddress, Label, LaunchConfig, Network, Port, ServiceExposeMap,
+    Volume,
 };
 use remuda_runtime::Random;
 use remuda_schema::{Id, Row};
@@ -14,7 +16,6 @@ use remuda_store::{Error, Query, Scope, Tx};
 use serde_json::json;
 
 use crate::plan::{NewContainer, claims};
-use crate::rules;
 
 /// Kind of the network that containers of a mode are on.
 pub fn network_kind(mode: &str) -> Option<&'static str> {
@@ -151,8 +152,8 @@ pub fn container_insert(tx: &mut Tx<'_>, new: NewContainer, random: &Random) -> 
     tx.insert(Row::new(owner, INACTIVE, root))?;
     for text in row.ports.iter().flatten() {
         // Checked when the request came in; what does not parse publishes nothing.
-        let Ok(spec) = rules::port(text) else { continue };
-        port_insert(tx, &row, &spec)?;
+        let Ok(spec) = PortSpec::parse(text) else { continue };
+        port_insert(tx, &row, spec)?;
     }
     for (alias, target) in links {
         let link = InstanceLink {
@@ -189,12 +190,12 @@ pub fn label_insert(tx: &mut Tx<'_>, row: &Row<Container>, key: &str, value: &st
     tx.insert(Row::new(row.meta.account_id, CREATED, label)).map(drop)
 }
 
-fn port_insert(tx: &mut Tx<'_>, row: &Row<Container>, spec: &rules::Port) -> Result<(), Error> {
+fn port_insert(tx: &mut Tx<'_>, row: &Row<Container>, spec: PortSpec) -> Result<(), Error> {
     let port = Port {
-        bind_address: spec.bind_address.clone(),
+        bind_address: spec.bind.map(|address| address.to_string()),
         instance_id: Some(row.id().cast()),
         private_port: Some(i64::from(spec.private)),
-        protocol: Some(spec.protocol.clone()),
+        protocol: Some(spec.protocol.to_string()),
         public_port: spec.public.map(i64::from),
         ..Port::default()
     };
@@ -205,15 +206,10 @@ fn port_insert(tx: &mut Tx<'_>, row: &Row<Container>, spec: &rules::Port) -> Res
 
 fn image_insert(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<Row<Image>, Error> {
     let uuid = row.image_uuid.as_deref().unwrap_or_default();
-    let parsed = rules::image(uuid).ok();
-    let docker_image = parsed.as_ref().map(|image| {
-        json!({"dockerImage": {
-            "repository": image.repository, "namespace": image.namespace, "tag": image.tag, "server": image.server,
-            "fullName": image.full_name,
-        }})
-    });
+    let parsed = ImageReference::parse(uuid).ok();
+    let docker_image = parsed.as_ref().map(|image| json!({"dockerImage": image.docker_image()}));
     let mut image = Row::new(row.meta.account_id, ACTIVE, Image { docker_image });
-    let name = parsed.map_or_else(|| uuid.to_owned(), |image| image.full_name);
+    let name = parsed.map_or_else(|| uuid.to_owned(), |image| image.full_name());
     image.meta.name = Some(name);
     tx.insert(image)
 }

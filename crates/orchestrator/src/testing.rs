@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATING, INACTIVE, RUNNING};
 use remuda_model::{
     Agent, Container, Host, LaunchConfig, Network, Port, Project, Service, ServiceConsumeMap, Stack, StoragePool,
@@ -11,7 +12,6 @@ use remuda_schema::{Id, Resource, Row, Time};
 
 use crate::plan::{self, Moment, Plan, Step, Subject};
 use crate::record::Record;
-use crate::rules;
 use crate::settings::Settings;
 use crate::world::World;
 
@@ -126,13 +126,13 @@ impl Language {
     }
 
     fn add_port(&mut self, container: i64, text: &str) {
-        let spec = rules::port(text).expect("a port");
+        let spec = PortSpec::parse(text).expect("a port");
         let data = Port {
             instance_id: Some(Id::new(container)),
-            bind_address: spec.bind_address,
+            bind_address: spec.bind.map(|address| address.to_string()),
             private_port: Some(spec.private.into()),
             public_port: spec.public.map(Into::into),
-            protocol: Some(spec.protocol),
+            protocol: Some(spec.protocol.to_string()),
             ..Port::default()
         };
         self.put(Row::new(Some(PROJECT), INACTIVE, data));

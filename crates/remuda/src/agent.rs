@@ -139,8 +139,8 @@ async fn serve(globals: Globals, args: AgentArgs) -> anyhow::Result<()> {
             EngineKind::Docker if args.hosts > 1 => bail!("`--hosts` is for simulated hosts; this machine is one"),
             EngineKind::Docker => {
                 let address = args.address.or_else(|| detect_address(url.as_deref()));
-                docker(&seams, args.docker_host.as_deref(), &args.state_dir, args.name.clone(), address, labels.clone())
-                    .await?
+                let engine = engine(&seams, args.docker_host.as_deref())?;
+                docker(&seams, engine, &args.state_dir, args.name.clone(), address, labels.clone())?
             }
         };
         let source = run::registered(&seams, &mut host, url.as_deref(), args.token.as_deref()).await?;
@@ -204,10 +204,14 @@ fn simulated(
     Ok(Host::simulated(&name, engine, Arc::new(SimulatedNetwork), identity, address, labels.clone()))
 }
 
-/// This machine.
-async fn docker(
+fn engine(seams: &Seams, docker_host: Option<&str>) -> anyhow::Result<Arc<dyn Engine>> {
+    Ok(Arc::new(DockerEngine::connect(docker_host, seams).context("the Docker Engine cannot be reached")?))
+}
+
+/// This machine. The process that answers names starts with it.
+fn docker(
     seams: &Seams,
-    docker_host: Option<&str>,
+    engine: Arc<dyn Engine>,
     state_dir: &Path,
     name: Option<String>,
     address: Option<IpAddr>,
@@ -216,8 +220,6 @@ async fn docker(
     let state = StateDir::open(state_dir)
         .with_context(|| format!("cannot use the state directory `{}`", state_dir.display()))?;
     let identity = run::identity(seams, Some(&state))?;
-    let engine: Arc<dyn Engine> =
-        Arc::new(DockerEngine::connect(docker_host, seams).context("the Docker Engine cannot be reached")?);
     let network: Arc<dyn HostNetwork> = if is_root() {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let launch = Launch::of_executable(program, state_dir);
@@ -251,9 +253,11 @@ fn is_root() -> bool {
 pub async fn local_host(seams: Seams, url: String, data_dir: PathBuf) {
     let joined = async {
         let state_dir = std::path::absolute(data_dir.join("agent"))?;
-        let mut host =
-            docker(&seams, None, &state_dir, None, Some(IpAddr::from([127, 0, 0, 1])), BTreeMap::new()).await?;
-        host.engine.info().await.context("no Docker Engine answers on this machine")?;
+        // Asked before anything is started for it.
+        let engine = engine(&seams, None)?;
+        engine.info().await.context("no Docker Engine answers on this machine")?;
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let mut host = docker(&seams, engine, &state_dir, None, Some(loopback), BTreeMap::new())?;
         let token = match host.identity.keys {
             Some(_) => None,
             None => Some(registration_token(&url).await?),

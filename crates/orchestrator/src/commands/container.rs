@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use remuda_model::ports::PortSpec;
 use remuda_model::states::{CREATING, PURGING, RESTORING};
-use remuda_model::{Container, InstanceStop, Label, Volume};
+use remuda_model::{Container, ImageReference, InstanceStop, Label, Volume};
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Row, TypeDef};
 use remuda_store::{Query, Scope, Tx};
@@ -11,8 +12,8 @@ use serde_json::Value;
 
 use super::{CommandError, Context, draft};
 use crate::plan::NewContainer;
+use crate::rows;
 use crate::transitions::{self, WANT_RUNNING, WANT_STOPPED};
-use crate::{rows, rules};
 
 /// At most that many containers by one request.
 const MAX_COUNT: i64 = 1000;
@@ -61,9 +62,9 @@ fn links_of(value: &Value) -> BTreeMap<String, Option<i64>> {
 /// The checks of `resources.md` §6.4, in its order.
 fn check(row: &Row<Container>) -> Result<(), ApiError> {
     let image = row.image_uuid.as_deref().filter(|image| !image.is_empty());
-    rules::image(image.ok_or_else(|| ApiError::field(Code::MissingRequired, "imageUuid"))?)?;
+    ImageReference::parse(image.ok_or_else(|| ApiError::field(Code::MissingRequired, "imageUuid"))?)?;
     for port in row.ports.iter().flatten() {
-        rules::port(port)?;
+        PortSpec::parse(port)?;
     }
     if let Some(strategy) = transitions::label(row, CLEANUP)
         && !matches!(strategy, "none" | "unnamed" | "all")

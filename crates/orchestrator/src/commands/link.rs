@@ -1,5 +1,6 @@
 //! Links from a service to others (`services.md` §10.1).
 
+use remuda_model::names::check_link_name;
 use remuda_model::states::{ACTIVE, REMOVED, REMOVING};
 use remuda_model::{AddRemoveServiceLinkInput, Service, ServiceConsumeMap, ServiceLink, SetServiceLinksInput};
 use remuda_schema::row::{AnyRow, Object};
@@ -9,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{CommandError, Context};
-use crate::rules;
 
 fn read<T: DeserializeOwned>(input: &Object, field: &str) -> Result<T, ApiError> {
     serde_json::from_value(Value::Object(input.clone()))
@@ -35,7 +35,7 @@ fn target(tx: &Tx<'_>, ctx: &Context, link: &ServiceLink) -> Result<Row<Service>
 /// Names of links are names in DNS: they are kept in lower case, and two that differ in case are one.
 fn name_of(link: &ServiceLink) -> Result<Option<String>, ApiError> {
     let name = link.name.as_deref().filter(|name| !name.is_empty());
-    name.map_or(Ok(()), rules::link_name)?;
+    name.map_or(Ok(()), check_link_name)?;
     Ok(name.map(str::to_ascii_lowercase))
 }
 

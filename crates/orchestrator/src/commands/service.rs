@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use remuda_model::names::check_service_name;
+use remuda_model::ports::{self, PortSpec};
 use remuda_model::selector::Selector;
 use remuda_model::states::{ERROR, HEALTHY, REGISTERING, REMOVED, REMOVING};
-use remuda_model::{LaunchConfig, Project, Service, Stack};
+use remuda_model::{ImageReference, LaunchConfig, Project, Service, Stack};
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Id, Resource, Row, TypeDef};
 use remuda_store::{Holder, Query, Scope, Tx};
@@ -12,7 +14,6 @@ use serde_json::Value;
 
 use super::{CommandError, Context, draft};
 use crate::plan::claims;
-use crate::rules;
 
 /// Most characters of the JSON of a service's metadata.
 const MAX_METADATA: usize = 1_048_576;
@@ -40,7 +41,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     }
     check_selectors([row.selector_link.as_deref(), row.selector_container.as_deref()])?;
     check_metadata(row.metadata.as_ref().and_then(|metadata| serde_json::to_string(metadata).ok()))?;
-    rules::service_name(&name)?;
+    check_service_name(&name)?;
     check_name_is_free(tx, &stack, None, &name)?;
     check_sidekicks(tx, &stack, &row)?;
     for config in row.secondary_launch_configs.iter().flatten().map(|sidekick| &sidekick.config) {
@@ -50,13 +51,13 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         }
         check_image(config.image_uuid.as_deref())?;
         for port in config.ports.iter().flatten() {
-            rules::port(port)?;
+            PortSpec::parse(port)?;
         }
     }
     if let Some(config) = &row.launch_config {
         check_image(config.image_uuid.as_deref())?;
         for port in config.ports.iter().flatten() {
-            rules::port(port)?;
+            PortSpec::parse(port)?;
         }
         let selects = row.selector_container.as_deref().is_some_and(|selector| !selector.is_empty());
         if !selects && config.image_uuid.as_deref().is_none_or(is_no_image) {
@@ -89,7 +90,7 @@ pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), Co
     if row.meta.name.as_deref() == Some(name) {
         return Ok(());
     }
-    rules::service_name(name)?;
+    check_service_name(name)?;
     let service: Row<Service> = row.typed()?;
     let stack = service.environment_id.map(|id| tx.get::<Stack>(&Scope::Everything, id)).transpose()?.flatten();
     match stack {
@@ -148,7 +149,7 @@ fn check_sidekicks(tx: &Tx<'_>, stack: &Row<Stack>, row: &Row<Service>) -> Resul
         if name.is_empty() {
             return Err(ApiError::field(Code::MissingRequired, "name").into());
         }
-        rules::service_name(name)?;
+        check_service_name(name)?;
         if !names.insert(name.to_lowercase()) {
             return Err(ApiError::field(Code::NotUnique, "name")
                 .because(format!("the name `{name}` is used twice in the service"))
@@ -192,7 +193,7 @@ fn check_image(image: Option<&str>) -> Result<(), ApiError> {
     match image {
         None => Ok(()),
         Some(image) if is_no_image(image) => Ok(()),
-        Some(image) => rules::image(image).map(drop),
+        Some(image) => ImageReference::parse(image).map(drop),
     }
 }
 
@@ -215,10 +216,7 @@ pub fn assign_ports_of(
     config: &mut LaunchConfig,
     before: &[String],
 ) -> Result<bool, CommandError> {
-    let mut specs = Vec::new();
-    for text in config.ports.iter().flatten() {
-        specs.push(rules::port(text)?);
-    }
+    let mut specs = PortSpec::parse_all(config.ports.as_deref().unwrap_or_default())?;
     if specs.is_empty() {
         return Ok(false);
     }
@@ -228,34 +226,20 @@ pub fn assign_ports_of(
         .filter(|claim| claim.holder == Holder::new(Service::TABLE, service))
         .map(|claim| claim.key)
         .collect();
-    let mut kept: Vec<rules::Port> = before.iter().filter_map(|text| rules::port(text).ok()).collect();
+    let mut kept: Vec<PortSpec> = before.iter().filter_map(|text| PortSpec::parse(text).ok()).collect();
     kept.retain(|old| old.public.is_some_and(|public| held.contains(&public.to_string())));
     specs.sort_by_key(|spec| spec.public.is_none());
     for spec in specs.iter_mut().filter(|spec| spec.public.is_none()) {
-        let same = |old: &rules::Port| old.private == spec.private && old.protocol == spec.protocol;
+        let same = |old: &PortSpec| old.private == spec.private && old.protocol == spec.protocol;
         if let Some(at) = kept.iter().position(same) {
             spec.public = kept.remove(at).public;
         }
     }
-    let n_open = specs.iter().filter(|spec| spec.public.is_none()).count();
-    let mut chosen = free_ports(tx, ctx, n_open)?.into_iter();
-    let mut ports = Vec::new();
-    for spec in specs {
-        let public = spec.public.or_else(|| chosen.next());
-        if let Some(public) = public.filter(|_| spec.public.is_none()) {
-            tx.claim(&claims::service_port(ctx.account_id, i64::from(public), service))?;
-        }
-        let bind = spec
-            .bind_address
-            .map(|address| if address.contains(':') { format!("[{address}]:") } else { format!("{address}:") });
-        let middle = match (&bind, public) {
-            (_, Some(public)) => format!("{public}:"),
-            (Some(_), None) => ":".to_owned(),
-            (None, None) => String::new(),
-        };
-        ports.push(format!("{}{middle}{}/{}", bind.unwrap_or_default(), spec.private, spec.protocol));
+    let free = free_ports(tx, ctx, specs.iter().filter(|spec| spec.public.is_none()).count())?;
+    for port in &free {
+        tx.claim(&claims::service_port(ctx.account_id, i64::from(*port), service))?;
     }
-    config.ports = Some(ports);
+    config.ports = Some(ports::publish(&specs, &free).iter().map(ToString::to_string).collect());
     Ok(true)
 }
 
@@ -266,13 +250,11 @@ fn free_ports(tx: &Tx<'_>, ctx: &Context, n_wanted: usize) -> Result<Vec<u16>, C
     }
     let project = tx.get::<Project>(&Scope::Everything, Id::new(ctx.account_id))?;
     let range = project.and_then(|row| row.services_port_range.clone()).unwrap_or_default();
-    let first = range.start_port.unwrap_or(PORT_RANGE.0);
-    let last = range.end_port.unwrap_or(PORT_RANGE.1);
-    let len = last.saturating_sub(first).saturating_add(1).max(0);
-    let used: BTreeSet<String> = tx.claims("servicePort", ctx.account_id)?.into_iter().map(|claim| claim.key).collect();
-    let start = i64::try_from(ctx.random.below(len.unsigned_abs())).unwrap_or(0);
-    let candidates = (0..len).map(|step| first + (start + step) % len).filter(|port| !used.contains(&port.to_string()));
-    let chosen: Vec<u16> = candidates.filter_map(|port| u16::try_from(port).ok()).take(n_wanted).collect();
+    let port = |number: i64| u16::try_from(number.clamp(1, 65_535)).unwrap_or(u16::MAX);
+    let range = port(range.start_port.unwrap_or(PORT_RANGE.0))..=port(range.end_port.unwrap_or(PORT_RANGE.1));
+    let used =
+        tx.claims("servicePort", ctx.account_id)?.into_iter().filter_map(|claim| claim.key.parse().ok()).collect();
+    let chosen = ports::free_ports(range, &used, ctx.random.below(u64::from(u16::MAX)), n_wanted);
     Ok(if chosen.len() == n_wanted { chosen } else { Vec::new() })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use remuda_model::names::check_stack_name;
 use remuda_model::states::*;
 use remuda_model::{AddOutputsInput, Service, ServiceConsumeMap, Stack};
 use remuda_schema::row::{AnyRow, Object};
@@ -10,7 +11,6 @@ use remuda_store::{Query, Scope, Tx};
 use serde_json::Value;
 
 use super::{CommandError, Context, draft, name_is_taken};
-use crate::rules;
 
 pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> Result<AnyRow, CommandError> {
     let mut row = draft(ctx, def, fields);
@@ -18,7 +18,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     if name.is_empty() {
         return Err(ApiError::field(Code::MissingRequired, "name").because("a stack has a name").into());
     }
-    rules::stack_name(&name)?;
+    check_stack_name(&name)?;
     if name_is_taken(tx, def, ctx.account_id, &name)? {
         return Err(ApiError::field(Code::NotUnique, "name")
             .because(format!("there is a stack named `{name}` already"))
@@ -31,7 +31,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
 /// A rename may collide, but must be a name.
 pub fn check_update(fields: &Object) -> Result<(), CommandError> {
     if let Some(name) = fields.get("name").and_then(Value::as_str) {
-        rules::stack_name(name)?;
+        check_stack_name(name)?;
     }
     Ok(())
 }
