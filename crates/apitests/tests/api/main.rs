@@ -13,6 +13,7 @@ mod registration;
 mod scripts;
 mod service_checks;
 mod service_links;
+mod service_units;
 mod settings;
 mod subscribe;
 mod tenants;

@@ -1,0 +1,144 @@
+//! Units of services on simulated hosts: sidekicks (`services.md` §7), global services (§6.2), and their checks (§4.1).
+
+use std::collections::BTreeSet;
+
+use remuda_apitests::{Api, Harness, on_both_stores};
+use serde_json::{Value, json};
+
+on_both_stores!(
+    services_7_a_unit_is_made_and_remade_together,
+    services_6_2_one_unit_on_every_host,
+    services_4_1_sidekicks_are_checked,
+);
+
+const PRIMARY: &str = "io.rancher.service.primary.launch.config";
+
+async fn stack(project: &Api) -> Value {
+    let made = project.create("environments", json!({"name": "s"})).await;
+    project.wait_state(&made, &["active"]).await
+}
+
+/// Containers of a service that are not removed, by name.
+async fn containers(project: &Api, service: &Value) -> Vec<Value> {
+    let link = service["links"]["instances"].as_str().unwrap();
+    let answer = project.get(&format!("{link}?removed_null=1")).await.expect_status(200);
+    let mut rows = answer.body["data"].as_array().unwrap().clone();
+    rows.retain(|row| row["removed"].is_null());
+    rows.sort_by_key(|row| row["name"].to_string());
+    rows
+}
+
+fn names(containers: &[Value]) -> Vec<&str> {
+    containers.iter().map(|row| row["name"].as_str().unwrap()).collect()
+}
+
+async fn services_7_a_unit_is_made_and_remade_together(h: Harness) {
+    h.hosts(3).await;
+    let project = h.project();
+    let stack = stack(&project).await;
+    let sidekick = json!({"name": "data", "imageUuid": "sim:data",
+                          "labels": {"io.rancher.container.start_once": "true", "mine": "1"}});
+    let body = json!({"name": "web", "environmentId": stack["id"], "scale": 2, "startOnCreate": true,
+                      "launchConfig": {"imageUuid": "sim:web", "dataVolumesFromLaunchConfigs": ["data"]},
+                      "secondaryLaunchConfigs": [sidekick]});
+    let service = project.create("services", body).await;
+    project.wait_state(&service, &["active"]).await;
+
+    let made = containers(&project, &service).await;
+    assert_eq!(names(&made), ["s_web_1", "s_web_2", "s_web_data_1", "s_web_data_2"]);
+    for number in 0..2 {
+        let (web, data) = (&made[number], &made[number + 2]);
+        assert_eq!(web["hostId"], data["hostId"], "a unit is on one host");
+        assert_eq!(web["deploymentUnitUuid"], data["deploymentUnitUuid"]);
+        assert_eq!(web["dataVolumesFrom"], json!([data["id"]]));
+        assert_eq!(web["labels"]["io.rancher.service.launch.config"], PRIMARY);
+        assert_eq!(data["labels"]["io.rancher.service.launch.config"], "data");
+        assert_eq!(data["labels"]["io.rancher.stack_service.name"], "s/web/data");
+        assert_eq!((&data["labels"]["mine"], &web["labels"]["mine"]), (&json!("1"), &Value::Null));
+    }
+
+    // Who depends on what goes is made again with it, in the same unit; the other unit stays.
+    project.delete(made[2]["links"]["self"].as_str().unwrap()).await.expect_status(200);
+    project.wait_state(&made[0], &["removed"]).await;
+    project.wait_state(&service, &["active"]).await;
+    let again = containers(&project, &service).await;
+    assert_eq!(names(&again), ["s_web_1", "s_web_2", "s_web_data_1", "s_web_data_2"]);
+    assert_ne!((&again[0]["id"], &again[2]["id"]), (&made[0]["id"], &made[2]["id"]));
+    assert_eq!((&again[1]["id"], &again[3]["id"]), (&made[1]["id"], &made[3]["id"]));
+    assert_eq!(again[0]["dataVolumesFrom"], json!([again[2]["id"]]));
+    assert_eq!(again[0]["hostId"], again[2]["hostId"]);
+
+    // The newest primary goes with its whole unit: that of the first, made again.
+    project.put(service["links"]["self"].as_str().unwrap(), json!({"scale": 1})).await.expect_status(200);
+    project.wait_state(&again[2], &["removed"]).await;
+    project.wait_state(&service, &["active"]).await;
+    assert_eq!(names(&containers(&project, &service).await), ["s_web_2", "s_web_data_2"]);
+    let healthy = |row: &Value| row["healthState"] == "healthy";
+    project.wait(&service, "health of a service with sidekicks", healthy).await;
+}
+
+async fn services_6_2_one_unit_on_every_host(h: Harness) {
+    h.hosts(2).await;
+    let project = h.project();
+    let stack = stack(&project).await;
+    let config = json!({"imageUuid": "sim:agent", "labels": {"io.rancher.scheduler.global": "true"}});
+    let body = json!({"name": "agent", "environmentId": stack["id"], "scale": 7, "startOnCreate": true,
+                      "launchConfig": config});
+    let service = project.create("services", body).await;
+    let active = project.wait_state(&service, &["active"]).await;
+    assert_eq!(active["scale"], 7, "stored, and ignored");
+    let hosts = |rows: &[Value]| -> BTreeSet<String> { rows.iter().map(|row| row["hostId"].to_string()).collect() };
+    let made = containers(&project, &service).await;
+    assert_eq!((made.len(), hosts(&made).len()), (2, 2));
+
+    // A host that joins gets its unit.
+    h.hosts(1).await;
+    let waiting = async {
+        loop {
+            let now = containers(&project, &service).await;
+            let running = now.iter().filter(|row| row["state"] == "running").count();
+            if running == 3 && hosts(&now).len() == 3 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(remuda_apitests::PATIENCE, waiting).await.expect("the new host gets a unit");
+}
+
+async fn services_4_1_sidekicks_are_checked(h: Harness) {
+    let project = h.project();
+    let stack = stack(&project).await;
+    let body = |config: Value, sidekicks: Value| json!({"name": "web", "environmentId": stack["id"], "launchConfig": config, "secondaryLaunchConfigs": sidekicks});
+    let plain = json!({"imageUuid": "sim:x"});
+    let side = |name: &str, more: Value| {
+        let mut config = json!({"name": name, "imageUuid": "sim:y"});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let none = json!({});
+    let cases = [
+        (plain.clone(), json!([side("web", none.clone())]), "NotUnique", "name"),
+        (plain.clone(), json!([side("a", none.clone()), side("A", none.clone())]), "NotUnique", "name"),
+        (plain.clone(), json!([side("a--b", none.clone())]), "InvalidCharacters", "name"),
+        (
+            json!({"imageUuid": "sim:x", "networkLaunchConfig": "other"}),
+            json!([side("a", none.clone())]),
+            "InvalidReference",
+            "LaunchConfigName",
+        ),
+        (
+            json!({"imageUuid": "sim:x", "dataVolumesFromLaunchConfigs": ["a"]}),
+            json!([side("a", json!({"networkLaunchConfig": "web"}))]),
+            "InvalidReference",
+            "CircularReference",
+        ),
+    ];
+    for (config, sidekicks, code, field) in cases {
+        let answer = project.post("services", body(config, sidekicks)).await;
+        answer.expect_error(422, code, Some(field));
+    }
+    project.create("services", body(plain.clone(), json!([side("a", none)]))).await;
+    let taken = json!({"name": "A", "environmentId": stack["id"], "launchConfig": plain});
+    project.post("services", taken).await.expect_error(422, "NotUnique", Some("name"));
+}
