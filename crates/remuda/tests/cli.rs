@@ -54,12 +54,8 @@ impl World {
     /// With two hosts.
     fn with_hosts() -> World {
         let mut world = World::start();
-        let made = world.ok(&["api", "POST", "registrationtokens", "-d", "{}", "-q"]);
-        let path = format!("registrationtokens/{}", made.trim());
-        let token = eventually("a token", || {
-            let token: Value = serde_json::from_str(&world.ok(&["api", "GET", &path]))?;
-            token["token"].as_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("{token}"))
-        });
+        let token: Value = serde_json::from_str(&world.ok(&["host", "add", "-o", "json"])).unwrap();
+        let token = token["token"].as_str().unwrap().to_owned();
         let log = fs::File::create(world.home.path().join("agent.log")).unwrap();
         let agent = Command::new(BIN)
             .args(["agent", "--engine", "simulated", "--hosts", "2", "--url", &world.url, "--token", &token])
@@ -346,8 +342,13 @@ fn commands_run_in_containers_and_logs_come_out() {
 }
 
 #[test]
-fn hosts_are_shown_rested_and_removed() {
+fn hosts_are_added_shown_rested_and_removed() {
     let world = World::with_hosts();
+    let line = world.ok(&["host", "add"]);
+    assert_eq!(line.lines().count(), 1, "nothing but the line: {line}");
+    assert!(line.contains("curl") && line.contains("/v1/scripts/"), "{line}");
+    let tokens: Value = serde_json::from_str(&world.ok(&["api", "GET", "registrationtokens"])).unwrap();
+    assert_eq!(tokens["data"].as_array().map(Vec::len), Some(1), "the token there is serves again");
     let shown = world.ok(&["host", "show", "sim-1"]);
     assert!(shown.contains("Name        sim-1") && shown.contains("active"), "{shown}");
     world.ok(&["host", "deactivate", "sim-1"]);

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use remuda_client::Resource;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::commands::lifecycle;
 use crate::commands::logs::now_ms;
@@ -14,7 +14,7 @@ use crate::session::Session;
 /// List and manage hosts.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  remuda host\n  remuda host show node3\n  remuda host deactivate node3\n  remuda host rm node3 --yes\n\nSee also: ps host:NAME, doctor"
+    after_help = "Examples:\n  remuda host\n  remuda host show node3\n  remuda host add                 # the line to paste on a new host\n  remuda host deactivate node3\n  remuda host rm node3 --yes\n\nSee also: ps host:NAME, doctor"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -25,6 +25,8 @@ pub struct Args {
 enum Command {
     /// List hosts (also without a subcommand)
     Ls,
+    /// Print the line that joins a machine as a host: paste it there, as root
+    Add,
     /// Show what is known of hosts
     Show(Names),
     /// Let hosts take containers again
@@ -48,6 +50,7 @@ const DETAILED: usize = 100;
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     match args.command.unwrap_or(Command::Ls) {
         Command::Ls => ls(session).await,
+        Command::Add => add(session).await,
         Command::Show(names) => show(session, &names).await,
         Command::Activate(names) => act(session, &names, "activate", &["active", "activating"]).await,
         Command::Deactivate(names) => act(session, &names, "deactivate", &["inactive", "deactivating"]).await,
@@ -84,6 +87,26 @@ async fn ls(session: &Session) -> Result<u8, Failure> {
         })
         .collect();
     session.out.list(items::HOST_COLUMNS, items::HOST_WIDE, &items)?;
+    Ok(exit::DONE)
+}
+
+/// A registration token of the environment, made when there is none, as the line that uses it.
+async fn add(session: &Session) -> Result<u8, Failure> {
+    use crate::output::Format;
+    let known = session.client.list("registrationtokens", &[("state", "active")]).await?;
+    let token = match known.into_iter().next() {
+        Some(token) => token,
+        None => {
+            let made = session.client.create("registrationtokens", &json!({})).await?;
+            session.client.wait_settled(&made, session.globals.timeout()).await?
+        }
+    };
+    if !matches!(session.out.format, Format::Table | Format::Wide) {
+        session.out.object(&token.0)?;
+        return Ok(exit::DONE);
+    }
+    session.progress.note("paste this line on the machine that joins, as root; `remuda host ls` shows when it has");
+    session.out.line(token.text("command"))?;
     Ok(exit::DONE)
 }
 
