@@ -58,9 +58,10 @@ pub fn check_link_name(name: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Name of the N-th container of a service.
-pub fn container_name(stack: &str, service: &str, index: i64) -> String {
-    format!("{stack}_{service}_{index}")
+/// Name of the N-th container of a service, or of one of its sidekicks.
+pub fn container_name(stack: &str, service: &str, sidekick: Option<&str>, index: i64) -> String {
+    let sidekick = sidekick.map(|name| format!("_{name}")).unwrap_or_default();
+    format!("{stack}_{service}{sidekick}_{index}")
 }
 
 /// The name as a host name, cut so that it fits in 64 characters with `_N` and the domain kept.
@@ -146,7 +147,11 @@ mod tests {
     #[test]
     fn host_names_keep_the_number() {
         assert_eq!(hostname_of("s_web_1", None), "s_web_1");
-        let long = container_name(&"s".repeat(63), "web", 12);
+        assert_eq!(container_name("s", "web", Some("data"), 1), "s_web_data_1");
+        let long = container_name("s", &"w".repeat(63), None, 12);
+        assert_eq!(hostname_of(&long, None).len(), 64);
+        assert!(hostname_of(&long, Some("example.com")).ends_with("w_12"));
+        let long = container_name(&"s".repeat(63), "web", None, 12);
         assert_eq!(hostname_of(&long, None), format!("{}_12", "s".repeat(61)));
         assert_eq!(hostname_of(&long, Some("example.com")).len() + ".example.com".len(), 64);
     }

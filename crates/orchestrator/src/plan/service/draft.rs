@@ -1,5 +1,6 @@
 //! What a new container of a service looks like (`services.md` §5).
 
+use remuda_model::names::{container_name, hostname_of};
 use remuda_model::states::*;
 use remuda_model::{Container, Service, Stack, labels};
 use remuda_schema::{Id, Row};
@@ -29,8 +30,7 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
     let (unit, index, create_index) = (place.unit.uuid, place.unit.index, place.create_index);
     let stack_name = stack.meta.name.clone().unwrap_or_default();
     let service_name = service.meta.name.clone().unwrap_or_default();
-    let middle = sidekick.map(|name| format!("_{name}")).unwrap_or_default();
-    let name = format!("{stack_name}_{service_name}{middle}_{index}");
+    let name = container_name(&stack_name, &service_name, sidekick, index);
     let mut labels = labels::stored(&config.labels.clone().unwrap_or_default());
     let has_dns_label = labels.contains_key(labels::CONTAINER_DNS);
     labels::merge(&mut labels, &scheduler_labels(service));
@@ -69,12 +69,9 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
         }
     }
     let overridden = labels.get(labels::HOSTNAME_OVERRIDE).map(String::as_str) == Some("container_name");
-    let hostname = if overridden {
-        Some(hostname_of(&name, index, config.domain_name.as_deref()))
-    } else {
-        config.hostname.clone()
-    };
-    let data = Container {
+    let hostname =
+        if overridden { Some(hostname_of(&name, config.domain_name.as_deref())) } else { config.hostname.clone() };
+    let mut data = Container {
         labels: Some(labels),
         dns_search: Some(dns_search).filter(|domains| !domains.is_empty()),
         hostname,
@@ -90,7 +87,6 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
         start_on_create: true,
         ..crate::rows::container_of(config)
     };
-    let mut data = data;
     data.data_volumes_from = Some(volumes_from).filter(|ids| !ids.is_empty()).or(data.data_volumes_from);
     if network_from.is_some() {
         data.network_container_id = network_from;
@@ -117,29 +113,4 @@ pub(super) fn consumed(world: &World, row: &Row<Service>) -> Vec<(String, Option
         map.meta.name.clone().or_else(|| target.meta.name.clone())
     });
     named.map(|alias| (alias, None)).collect()
-}
-
-/// The container name as host name: with the domain at most 64 characters, the number kept.
-fn hostname_of(name: &str, index: i64, domain: Option<&str>) -> String {
-    let suffix = format!("_{index}");
-    let room = 64_usize.saturating_sub(domain.map_or(0, |domain| domain.chars().count() + 1));
-    if name.chars().count() <= room {
-        return name.to_owned();
-    }
-    let base = name.strip_suffix(&suffix).unwrap_or(name);
-    let kept: String = base.chars().take(room.saturating_sub(suffix.chars().count())).collect();
-    format!("{kept}{suffix}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_names_become_host_names_that_keep_the_number() {
-        let name = format!("s_{}_12", "w".repeat(63));
-        assert_eq!(hostname_of(&name, 12, None).len(), 64);
-        assert!(hostname_of(&name, 12, Some("example.com")).ends_with("w_12"));
-        assert_eq!(hostname_of("s_web_1", 1, None), "s_web_1");
-    }
 }
