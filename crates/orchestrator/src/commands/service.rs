@@ -49,16 +49,10 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
             let text = "Image is required for every secondary launch config";
             return Err(ApiError::field(Code::InvalidOption, text).detailed(text).into());
         }
-        check_image(config.image_uuid.as_deref())?;
-        for port in config.ports.iter().flatten() {
-            PortSpec::parse(port)?;
-        }
+        check_config(config)?;
     }
     if let Some(config) = &row.launch_config {
-        check_image(config.image_uuid.as_deref())?;
-        for port in config.ports.iter().flatten() {
-            PortSpec::parse(port)?;
-        }
+        check_config(config)?;
         let selects = row.selector_container.as_deref().is_some_and(|selector| !selector.is_empty());
         if !selects && config.image_uuid.as_deref().is_none_or(is_no_image) {
             let text = "Image is required when selectorContainer is not passed in";
@@ -187,6 +181,11 @@ fn check_references(mut graph: BTreeMap<&str, Vec<&str>>) -> Result<(), ApiError
 
 fn is_no_image(image: &str) -> bool {
     image.is_empty() || image.starts_with("rancher/none") || image.starts_with("docker:rancher/none")
+}
+
+fn check_config(config: &LaunchConfig) -> Result<(), ApiError> {
+    check_image(config.image_uuid.as_deref())?;
+    PortSpec::parse_all(config.ports.as_deref().unwrap_or_default()).map(drop)
 }
 
 fn check_image(image: Option<&str>) -> Result<(), ApiError> {
