@@ -103,12 +103,12 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
         rules.push(Box::new(OneOf { name: "volumes", hosts }));
     }
     if container.network_mode.as_deref() == Some("managed") {
-        rules.push(Box::new(ManagedNetwork));
+        rules.push(Box::new(MANAGED_NETWORK));
     }
     if container.requested_host_id.is_some() {
         return rules;
     }
-    rules.push(Box::new(EngineAnswers));
+    rules.push(Box::new(ENGINE));
     let ports: Vec<PortNeed> = world.ports_of(container.meta.id).filter_map(|row| PortNeed::of(&row.data)).collect();
     if !ports.is_empty() && publishes(container) {
         rules.push(Box::new(Ports { container: container.meta.id, ports }));
@@ -123,9 +123,10 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
     rules
 }
 
-/// Host of the containers that are in the same deployment unit already.
+/// Host of the containers that are in the same deployment unit already. Without sidekicks there are none.
 fn unit_host(world: &World, container: &Row<Container>) -> Option<i64> {
     let (service, unit) = (container.service_id?.number(), container.deployment_unit_uuid.as_deref()?);
+    world.services.get(&service)?.secondary_launch_configs.iter().flatten().next()?;
     let units = crate::plan::service::units::units(world, service);
     let unit = units.into_iter().find(|other| other.uuid == unit)?;
     let mut others = unit.members.into_values().filter(|other| other.meta.id != container.meta.id);
@@ -171,33 +172,29 @@ impl Constraint for OneOf {
     }
 }
 
-struct EngineAnswers;
-
-impl Constraint for EngineAnswers {
-    fn name(&self) -> &'static str {
-        "engine"
-    }
-    fn allows(&self, _: &World, host: &Row<Host>) -> bool {
-        host.engine_problem.is_none()
-    }
-    fn explanation(&self, world: &World) -> String {
-        let problem = world.hosts.values().find_map(|host| host.engine_problem.clone());
-        format!("host needs a Docker Engine that answers ({})", problem.unwrap_or_default())
-    }
+/// Something of the host must work.
+struct Works {
+    name: &'static str,
+    what: &'static str,
+    problem: fn(&Host) -> Option<&String>,
 }
 
-struct ManagedNetwork;
+const ENGINE: Works =
+    Works { name: "engine", what: "a Docker Engine that answers", problem: |host| host.engine_problem.as_ref() };
 
-impl Constraint for ManagedNetwork {
+const MANAGED_NETWORK: Works =
+    Works { name: "network", what: "a working managed network", problem: |host| host.network_problem.as_ref() };
+
+impl Constraint for Works {
     fn name(&self) -> &'static str {
-        "network"
+        self.name
     }
     fn allows(&self, _: &World, host: &Row<Host>) -> bool {
-        host.network_problem.is_none()
+        (self.problem)(host).is_none()
     }
     fn explanation(&self, world: &World) -> String {
-        let problem = world.hosts.values().find_map(|host| host.network_problem.clone());
-        format!("host needs a working managed network ({})", problem.unwrap_or_default())
+        let problem = world.hosts.values().find_map(|host| (self.problem)(host));
+        format!("host needs {} ({})", self.what, problem.map_or("", String::as_str))
     }
 }
 

@@ -52,7 +52,7 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
     // A label of a host, too, can be what a container waits for.
     let hosts_differ = !hosts.is_empty() || matches!(record, Record::Label(row) if row.host_id.is_some());
     if hosts_differ || matches!(record, Record::StoragePool(_)) {
-        woken.extend(world.services_unplaced().into_iter().map(Subject::Service));
+        woken.extend(world.services_unplaced().map(Subject::Service));
         woken.extend(world.services_global.iter().copied().map(Subject::Service));
     }
     for host in hosts {
@@ -82,6 +82,6 @@ mod tests {
         assert!(subjects(&w.world, &host).contains(&Subject::Service(service)));
         let w = w.settle();
         assert!(!subjects(&w.world, &host).is_empty());
-        assert!(w.world.services_unplaced().is_empty(), "placed, so it waits no longer");
+        assert_eq!(w.world.services_unplaced().count(), 0, "placed, so it waits no longer");
     }
 }

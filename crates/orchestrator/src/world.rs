@@ -101,8 +101,8 @@ pub struct World {
     pub hosts_by_agent: Index,
     pub containers_by_host: Index,
     pub containers_by_service: Index,
-    /// Service and number of containers that no host took.
-    unplaced: BTreeSet<(i64, i64)>,
+    /// Containers that no host took, by service.
+    unplaced: Index,
     /// Containers that join the network of the key, or mount its volumes.
     pub containers_by_dependency: Index,
     pub services_by_stack: Index,
@@ -349,14 +349,8 @@ impl World {
         let host = |row: &Row<Container>| row.host_id.map(|id| id.number());
         let service = |row: &Row<Container>| row.service_id.map(|id| id.number());
         self.containers_by_service.replace(old.and_then(service), new.and_then(service), id);
-        let unplaced = |row: &Row<Container>| (is_unplaced(row)).then(|| service(row)).flatten();
-        for (row, present) in [(old, false), (new, true)] {
-            match (row.and_then(unplaced), present) {
-                (Some(service), true) => drop(self.unplaced.insert((service, id))),
-                (Some(service), false) => drop(self.unplaced.remove(&(service, id))),
-                (None, _) => {}
-            }
-        }
+        let unplaced = |row: &Row<Container>| is_unplaced(row).then(|| service(row)).flatten();
+        self.unplaced.replace(old.and_then(unplaced), new.and_then(unplaced), id);
         for (row, present) in [(old, false), (new, true)] {
             for on in row.into_iter().flat_map(dependencies) {
                 let (before, after) = if present { (None, Some(on)) } else { (Some(on), None) };
@@ -461,8 +455,8 @@ impl World {
     }
 
     /// Services with containers that no host took: they wait for a change of the hosts.
-    pub fn services_unplaced(&self) -> BTreeSet<i64> {
-        self.unplaced.iter().map(|(service, _)| *service).collect()
+    pub fn services_unplaced(&self) -> impl Iterator<Item = i64> + '_ {
+        self.unplaced.0.keys().copied()
     }
 
     pub fn services_of(&self, stack: i64) -> impl Iterator<Item = &Arc<Row<Service>>> {
