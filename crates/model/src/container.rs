@@ -1,14 +1,13 @@
 //! One workload on one host (`resources.md` §6).
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use remuda_schema::{Id, Nested, Resource, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::docker::DockerBuild;
-use crate::docker::LogConfig;
 use crate::docker::RestartPolicy;
 use crate::host::Host;
 use crate::image::Image;
@@ -17,7 +16,7 @@ use crate::machines;
 use crate::network::Network;
 use crate::service::Service;
 use crate::stack::Stack;
-use crate::volume::Volume;
+use crate::workload::Workload;
 
 /// One container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
@@ -64,69 +63,22 @@ use crate::volume::Volume;
 #[relation(stats, computed)]
 #[relation(containerStats, computed)]
 pub struct Container {
-    /// How to build the image before the container is made.
-    #[field(create, nullable)]
-    pub build: Option<DockerBuild>,
-    /// Linux capabilities to add.
-    #[field(create, nullable, options = ["ALL", "AUDIT_CONTROL", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"])]
-    pub cap_add: Option<Vec<String>>,
-    /// Linux capabilities to drop.
-    #[field(create, nullable, options = ["ALL", "AUDIT_CONTROL", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"])]
-    pub cap_drop: Option<Vec<String>>,
-    /// Command and arguments.
-    #[field(create, nullable)]
-    pub command: Option<Vec<String>>,
+    /// What it runs, and how.
+    #[field(flatten)]
+    #[serde(flatten)]
+    pub workload: Workload,
     /// How many containers to make at once.
     #[field(create, nullable, input_only)]
     pub count: Option<i64>,
-    /// CPUs the container may use, like `0-2,4`.
-    #[field(create, nullable)]
-    pub cpu_set: Option<String>,
-    /// Relative CPU weight.
-    #[field(create, nullable)]
-    pub cpu_shares: Option<i64>,
     /// Sequence number among the containers of a service.
     #[field(nullable, filter)]
     pub create_index: Option<i64>,
-    /// Volumes by mount path.
-    #[field(create, nullable)]
-    pub data_volume_mounts: Option<BTreeMap<String, Id<Volume>>>,
-    /// Volumes as `source:path[:mode]`.
-    #[field(create, nullable)]
-    pub data_volumes: Option<Vec<String>>,
-    /// Containers whose volumes to mount.
-    #[field(create, nullable)]
-    pub data_volumes_from: Option<Vec<Id<Container>>>,
     /// Unit of the service the container belongs to.
     #[field(nullable, filter, max_length = 128)]
     pub deployment_unit_uuid: Option<String>,
-    /// Devices as `host:container[:mode]`.
-    #[field(create, nullable)]
-    pub devices: Option<Vec<String>>,
-    /// Name servers.
-    #[field(create, nullable)]
-    pub dns: Option<Vec<String>>,
-    /// Search domains.
-    #[field(create, nullable)]
-    pub dns_search: Option<Vec<String>>,
-    /// Domain part of the host name.
-    #[field(create, nullable)]
-    pub domain_name: Option<String>,
-    /// Entry point of the image, replaced.
-    #[field(create, nullable)]
-    pub entry_point: Option<Vec<String>>,
-    /// Environment variables.
-    #[field(create)]
-    pub environment: Option<BTreeMap<String, String>>,
-    /// Ports to expose without publishing.
-    #[field(create, nullable)]
-    pub expose: Option<Vec<String>>,
     /// Id at Docker, or whatever made the resource.
     #[field(nullable, filter, max_length = 128)]
     pub external_id: Option<String>,
-    /// Lines of the hosts file as `name:ip`.
-    #[field(create, nullable)]
-    pub extra_hosts: Option<Vec<String>>,
     /// When it first ran.
     #[field(nullable, filter)]
     pub first_running: Option<Time>,
@@ -136,93 +88,30 @@ pub struct Container {
     /// Host it is on.
     #[field(nullable)]
     pub host_id: Option<Id<Host>>,
-    /// Host name.
-    #[field(create, nullable, filter, min_length = 1)]
-    pub hostname: Option<String>,
-    /// Image as `docker:name[:tag]`.
-    #[field(create, nullable)]
-    pub image_uuid: Option<String>,
     /// Linked containers by alias.
     #[field(create, nullable, input_only)]
     pub instance_links: Option<BTreeMap<String, Option<Id<Instance>>>>,
-    /// Labels.
-    #[field(create)]
-    pub labels: Option<BTreeMap<String, String>>,
-    /// Where Docker sends the logs.
-    #[field(create, nullable)]
-    pub log_config: Option<LogConfig>,
-    /// Memory limit in bytes.
-    #[field(create, nullable)]
-    pub memory: Option<i64>,
-    /// Limit of memory and swap in bytes; -1 for none.
-    #[field(create, nullable)]
-    pub memory_swap: Option<i64>,
     /// Started outside Remuda.
     #[field(filter)]
     pub native_container: bool,
-    /// Container whose network to share.
-    #[field(create, nullable, filter)]
-    pub network_container_id: Option<Id<Container>>,
     /// Networks to join.
     #[field(create, nullable, input_only)]
     pub network_ids: Option<Vec<Id<Network>>>,
-    /// Kind of network.
-    #[field(create, nullable, default = "managed", options = ["none", "bridge", "host", "managed", "container"])]
-    pub network_mode: Option<String>,
-    /// `host` to share the process table of the host.
-    #[field(create, nullable, options = ["host"])]
-    pub pid_mode: Option<String>,
-    /// Ports as `[[ip:]public:]private[/protocol]`.
-    #[field(create, nullable)]
-    pub ports: Option<Vec<String>>,
     /// Address on its first network.
     #[field()]
     pub primary_ip_address: Option<String>,
-    /// Run with all rights on the host.
-    #[field(create, default = false)]
-    pub privileged: bool,
-    /// Publish every exposed port on a random one.
-    #[field(create, default = false)]
-    pub publish_all_ports: bool,
-    /// Mount the root file system read-only.
-    #[field(create, default = false)]
-    pub read_only: bool,
-    /// Host it must run on.
-    #[field(create, nullable)]
-    pub requested_host_id: Option<Id<Host>>,
     /// When Docker starts it again.
     #[field(create, nullable)]
     pub restart_policy: Option<RestartPolicy>,
-    /// Security options of Docker.
-    #[field(create, nullable)]
-    pub security_opt: Option<Vec<String>>,
     /// How often it was started.
     #[field(nullable, filter)]
     pub start_count: Option<i64>,
     /// Start it right after creation.
     #[field(create, default = true)]
     pub start_on_create: bool,
-    /// Keep standard input open.
-    #[field(create, default = false)]
-    pub stdin_open: bool,
     /// Role among the containers of the platform.
     #[field(nullable, filter, max_length = 128, options = ["NetworkAgent", "LoadBalancerAgent"])]
     pub system_container: Option<String>,
-    /// Allocate a terminal.
-    #[field(create, default = false)]
-    pub tty: bool,
-    /// User to run as.
-    #[field(create, nullable, min_length = 1)]
-    pub user: Option<String>,
-    /// Version of the launch config it was made from.
-    #[field(filter, default = "0")]
-    pub version: Option<String>,
-    /// Driver of its named volumes.
-    #[field(create, nullable)]
-    pub volume_driver: Option<String>,
-    /// Directory the command starts in.
-    #[field(create, nullable, min_length = 1)]
-    pub working_dir: Option<String>,
     /// Agent of a container that has one.
     #[field(hidden, filter, no_link)]
     pub agent_id: Option<Id<Agent>>,
@@ -268,6 +157,21 @@ pub struct Container {
     /// The host has confirmed that nothing of it is left.
     #[field(hidden)]
     pub purge_confirmed: bool,
+}
+
+/// The wire does not know the part: `row.image_uuid` reads as it does there.
+impl Deref for Container {
+    type Target = Workload;
+
+    fn deref(&self) -> &Workload {
+        &self.workload
+    }
+}
+
+impl DerefMut for Container {
+    fn deref_mut(&mut self) -> &mut Workload {
+        &mut self.workload
+    }
 }
 
 /// How to stop a container.

@@ -50,6 +50,7 @@ pub mod stack;
 pub mod storage_pool;
 pub mod streams;
 pub mod volume;
+pub mod workload;
 
 pub use account::Account;
 pub use agent::Agent;
@@ -82,6 +83,7 @@ pub use stack::{AddOutputsInput, Stack};
 pub use storage_pool::StoragePool;
 pub use streams::{ContainerExec, ContainerLogs, ContainerProxy, HostAccess, StatsAccess};
 pub use volume::Volume;
+pub use workload::Workload;
 
 /// Every type of the program. Built once; the declarations are constants, so a wrong one fails every test.
 pub fn registry() -> &'static Registry {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use remuda_model::states::{RUNNING, STOPPED};
-use remuda_model::{Container, Network, RestartPolicy};
+use remuda_model::{Container, Network, RestartPolicy, Workload};
 use remuda_schema::{Id, Row};
 use remuda_store::{Error, Query, Scope, Tx};
 use remuda_wire::observe::ContainerObserved;
@@ -68,7 +68,7 @@ fn container(
         name: Some(name),
         maximum_retry_count: number(&host["RestartPolicy"]["MaximumRetryCount"]),
     });
-    Ok(Container {
+    let workload = Workload {
         image_uuid: text(&config["Image"]).map(|image| format!("docker:{image}")),
         command: list(&config["Cmd"]),
         entry_point: list(&config["Entrypoint"]),
@@ -106,14 +106,14 @@ fn container(
             };
             devices.iter().map(one).collect()
         }),
-        restart_policy: policy,
         ports: ports(observed),
         labels: Some(labels),
         network_mode: Some(network_mode),
         network_container_id: network_container.map(Id::new),
         version: Some("0".to_owned()),
-        ..Container::default()
-    })
+        ..Workload::default()
+    };
+    Ok(Container { workload, restart_policy: policy, ..Container::default() })
 }
 
 fn ports(observed: &ContainerObserved) -> Option<Vec<String>> {

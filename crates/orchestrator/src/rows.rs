@@ -1,4 +1,4 @@
-//! The rows that come with another: what a new container consists of, and how a launch config becomes one. Requests
+//! The rows that come with another: what a new container consists of. Requests
 //! and services make containers through the same [`container_insert`].
 
 use std::collections::BTreeMap;
@@ -7,8 +7,7 @@ use std::net::Ipv4Addr;
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATED, INACTIVE};
 use remuda_model::{
-    Container, Image, ImageReference, InstanceLink, IpAddress, Label, LaunchConfig, Network, Port, ServiceExposeMap,
-    Volume,
+    Container, Image, ImageReference, InstanceLink, IpAddress, Label, Network, Port, ServiceExposeMap, Volume,
 };
 use remuda_runtime::Random;
 use remuda_schema::{Id, Row};
@@ -36,92 +35,6 @@ pub fn with_lowercase_platform_keys(labels: BTreeMap<String, String>) -> BTreeMa
         if folded.starts_with("io.rancher") { folded } else { key }
     };
     labels.into_iter().map(|(key, value)| (lower(key), value)).collect()
-}
-
-/// The container fields of a launch config. The restart policy is not among them: the platform restarts.
-pub fn container_of(config: &LaunchConfig) -> Container {
-    let LaunchConfig {
-        build,
-        cap_add,
-        cap_drop,
-        command,
-        cpu_set,
-        cpu_shares,
-        data_volume_mounts,
-        data_volumes,
-        data_volumes_from,
-        devices,
-        dns,
-        dns_search,
-        domain_name,
-        entry_point,
-        environment,
-        expose,
-        extra_hosts,
-        hostname,
-        image_uuid,
-        labels,
-        log_config,
-        memory,
-        memory_swap,
-        network_container_id,
-        network_mode,
-        pid_mode,
-        ports,
-        privileged,
-        publish_all_ports,
-        read_only,
-        requested_host_id,
-        security_opt,
-        stdin_open,
-        tty,
-        user,
-        version,
-        volume_driver,
-        working_dir,
-        ..
-    } = config.clone();
-    Container {
-        build,
-        cap_add,
-        cap_drop,
-        command,
-        cpu_set,
-        cpu_shares,
-        data_volume_mounts,
-        data_volumes,
-        data_volumes_from,
-        devices,
-        dns,
-        dns_search,
-        domain_name,
-        entry_point,
-        environment,
-        expose,
-        extra_hosts,
-        hostname,
-        image_uuid,
-        labels,
-        log_config,
-        memory,
-        memory_swap,
-        network_container_id,
-        network_mode,
-        pid_mode,
-        ports,
-        privileged,
-        publish_all_ports,
-        read_only,
-        requested_host_id,
-        security_opt,
-        stdin_open,
-        tty,
-        user,
-        version,
-        volume_driver,
-        working_dir,
-        ..Container::default()
-    }
 }
 
 /// Inserts a container and what belongs to it: image, address, root volume, ports, links, labels, membership.

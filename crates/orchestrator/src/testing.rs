@@ -6,6 +6,7 @@ use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATING, INACTIVE, RUNNING};
 use remuda_model::{
     Agent, Container, Host, LaunchConfig, Network, Port, Project, Service, ServiceConsumeMap, Stack, StoragePool,
+    Workload,
 };
 use remuda_runtime::Random;
 use remuda_schema::{Id, Resource, Row, Time};
@@ -24,6 +25,10 @@ pub struct Language {
     pub random: Random,
     next: i64,
     names: BTreeMap<String, i64>,
+}
+
+fn workload() -> Workload {
+    Workload { image_uuid: Some("docker:nginx".into()), network_mode: Some("managed".into()), ..Workload::default() }
 }
 
 pub fn world() -> Language {
@@ -104,13 +109,8 @@ impl Language {
 
     /// A container that is not in the World.
     pub fn draft_container(&mut self, name: &str) -> Row<Container> {
-        let data = Container {
-            network_mode: Some("managed".into()),
-            desired: "running".into(),
-            start_serial: 1,
-            image_uuid: Some("docker:nginx".into()),
-            ..Container::default()
-        };
+        let data =
+            Container { workload: workload(), desired: "running".into(), start_serial: 1, ..Container::default() };
         let mut row = Row::new(Some(PROJECT), CREATING, data);
         self.next += 1;
         row.meta.id = self.next;
@@ -176,11 +176,7 @@ impl Language {
         let data = Service {
             environment_id: Some(Id::new(stack)),
             scale: Some(scale),
-            launch_config: Some(LaunchConfig {
-                image_uuid: Some("docker:nginx".into()),
-                network_mode: Some("managed".into()),
-                ..LaunchConfig::default()
-            }),
+            launch_config: Some(LaunchConfig { workload: workload(), ..LaunchConfig::default() }),
             ..Service::default()
         };
         let mut row = Row::new(Some(PROJECT), "activating", data);

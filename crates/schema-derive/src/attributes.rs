@@ -21,6 +21,7 @@ pub struct ResourceAttr {
 /// The flags inside `#[field(...)]` and inside the entries of `#[common(...)]`.
 #[derive(Default)]
 pub struct FieldAttr {
+    pub flatten: bool,
     pub create: bool,
     pub update: bool,
     pub required: bool,
@@ -191,8 +192,11 @@ impl Parse for ResourceAttr {
 impl Parse for FieldAttr {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut attr = FieldAttr::default();
+        let mut n_words = 0;
         entries(input, |word, input| {
+            n_words += 1;
             match word.to_string().as_str() {
+                "flatten" => attr.flatten = true,
                 "create" => attr.create = true,
                 "update" => attr.update = true,
                 "required" => attr.required = true,
@@ -232,11 +236,14 @@ impl Parse for FieldAttr {
                 _ => {
                     return Err(unknown(
                         word,
-                        "create, update, required, nullable, unique, filter, eq_filter, hidden, admin, input_only, \
+                        "flatten, create, update, required, nullable, unique, filter, eq_filter, hidden, admin, input_only, \
                          schedules_update, read_on_create_only, no_max_length, no_link, ty, options, default, \
                          min_length, max_length, min, max, valid_chars, invalid_chars, transform, id_of, roles(..)",
                     ));
                 }
+            }
+            if attr.flatten && n_words > 1 {
+                return Err(syn::Error::new(word.span(), "`flatten` stands alone: the part's own fields say the rest"));
             }
             if attr.hidden && attr.admin {
                 return Err(syn::Error::new(word.span(), "a field is `hidden` or `admin`, not both"));

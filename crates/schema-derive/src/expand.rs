@@ -7,7 +7,7 @@ use syn::{Data, DeriveInput, Fields, Ident, Lit, LitStr, Token, Type, ext::Ident
 
 use crate::attributes::{self, ActionAttr, CommonAttr, ExtraFilter, FieldAttr, LinkAttr, LinkKind, ResourceAttr, docs};
 
-/// Which of the two derives.
+/// Which of the two derives of types.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Resource,
@@ -19,10 +19,7 @@ const COMMON: [&str; 11] =
 
 /// The implementation of the trait and of `FieldType`.
 pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
-    let Data::Struct(data) = &input.data else {
-        return Err(syn::Error::new(input.ident.span(), "only a struct can be declared as a resource"));
-    };
-    check_serde(input)?;
+    let members = members(input)?;
     let mut resource = attributes::all::<ResourceAttr>(&input.attrs, "resource")?;
     let resource = match (resource.pop(), resource.is_empty()) {
         (Some(resource), true) => resource,
@@ -36,30 +33,13 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
     }
     let rows = role == Role::Resource && !resource.no_rows;
 
-    let mut fields = Vec::new();
-    let mut auto_links = Vec::new();
     let common = common_fields(input, role, &resource)?;
-    let members = match &data.fields {
-        Fields::Named(named) => named.named.iter().collect(),
-        Fields::Unit => Vec::new(),
-        Fields::Unnamed(_) => return Err(syn::Error::new(input.ident.span(), "fields need names")),
-    };
-    for member in members {
-        let Some(ident) = &member.ident else { continue };
-        let mut given = attributes::all::<FieldAttr>(&member.attrs, "field")?;
-        let attr = match (given.pop(), given.is_empty()) {
-            (Some(attr), true) => attr,
-            _ => return Err(syn::Error::new(ident.span(), "every field has exactly one `#[field(..)]`")),
-        };
-        let name = camel(&ident.unraw().to_string());
-        if role == Role::Resource && COMMON.contains(&ident.unraw().to_string().as_str()) && common.has(ident) {
-            return Err(syn::Error::new(ident.span(), "a common field; say how it differs in `#[common(..)]`"));
+    for member in &members {
+        if role == Role::Resource && common.has(member.ident) {
+            return Err(syn::Error::new(member.ident.span(), "a common field; say how it differs in `#[common(..)]`"));
         }
-        if attr.filter && !attr.hidden && !attr.no_link && is_reference(&member.ty) {
-            auto_links.push(auto_link(&name, &member.ty));
-        }
-        fields.push(field(&name, &member.ty, &attr, &docs(&member.attrs)));
     }
+    let (fields, mut auto_links) = declared(&members, role);
 
     let listed = !resource.no_list;
     let name = &input.ident;
@@ -103,16 +83,29 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
     let description = docs(&input.attrs);
     let common_tokens = &common.tokens;
     if common.links_account {
-        auto_links.push(quote!(::remuda_schema::support::account_link()));
+        auto_links.push(quote!(::std::vec![::remuda_schema::support::account_link()]));
     }
+    let (fields, auto_links) = (joined(&quote!(Field), &fields), joined(&quote!(Link), &auto_links));
+    // What a value holds can be part of another value: a sidekick is a launch config with a name.
+    let (part, fields) = match role {
+        Role::Resource => (None, fields),
+        Role::Nested => {
+            let part = implementation(input, &fields, &joined(&quote!(Link), &[]));
+            (Some(part), quote!(<Self as ::remuda_schema::Fields>::fields()))
+        }
+    };
     Ok(quote! {
+        #part
+
         #[automatically_derived]
         impl #generics ::remuda_schema::#trait_name for #name #arguments #bounds {
             const TYPE: &'static str = #id;
             #table_const
             fn type_def() -> ::remuda_schema::TypeDef {
                 let mut fields: ::std::vec::Vec<::remuda_schema::Field> = #common_tokens;
-                fields.extend([#(#fields),*]);
+                fields.extend(#fields);
+                let mut links: ::std::vec::Vec<::remuda_schema::Link> = #auto_links;
+                links.extend([#(#links),*]);
                 ::remuda_schema::TypeDef {
                     name: #id,
                     plural: #plural,
@@ -122,7 +115,7 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
                     access: ::remuda_schema::Access(::std::vec![#access]),
                     fields,
                     extra_filters: ::std::vec![#(#extra),*],
-                    links: ::std::vec![#(#auto_links,)* #(#links),*],
+                    links,
                     actions: ::std::vec![#(#actions),*],
                     machine: #machine,
                     description: #description,
@@ -137,6 +130,108 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
             }
         }
     })
+}
+
+/// The implementation of `Fields`: no type of its own, but what the types that flatten it have in common.
+pub fn derive_fields(input: &DeriveInput) -> syn::Result<TokenStream> {
+    let (fields, links) = declared(&members(input)?, Role::Resource);
+    Ok(implementation(input, &joined(&quote!(Field), &fields), &joined(&quote!(Link), &links)))
+}
+
+fn implementation(input: &DeriveInput, fields: &TokenStream, links: &TokenStream) -> TokenStream {
+    let name = &input.ident;
+    let (generics, arguments, bounds) = input.generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #generics ::remuda_schema::Fields for #name #arguments #bounds {
+            fn fields() -> ::std::vec::Vec<::remuda_schema::Field> {
+                #fields
+            }
+            fn links() -> ::std::vec::Vec<::remuda_schema::Link> {
+                #links
+            }
+        }
+    }
+}
+
+/// Expressions of `Vec`s of that type, as one.
+fn joined(ty: &TokenStream, parts: &[TokenStream]) -> TokenStream {
+    quote! {{
+        let parts: ::std::vec::Vec<::std::vec::Vec<::remuda_schema::#ty>> = ::std::vec![#(#parts),*];
+        parts.into_iter().flatten().collect::<::std::vec::Vec<_>>()
+    }}
+}
+
+/// One field of the struct, with its declaration.
+struct Member<'a> {
+    ident: &'a Ident,
+    ty: &'a Type,
+    attr: FieldAttr,
+    description: String,
+}
+
+fn members(input: &DeriveInput) -> syn::Result<Vec<Member<'_>>> {
+    let Data::Struct(data) = &input.data else {
+        return Err(syn::Error::new(input.ident.span(), "only a struct can be declared as a resource"));
+    };
+    check_serde(input)?;
+    let fields = match &data.fields {
+        Fields::Named(named) => named.named.iter().collect(),
+        Fields::Unit => Vec::new(),
+        Fields::Unnamed(_) => return Err(syn::Error::new(input.ident.span(), "fields need names")),
+    };
+    let mut members = Vec::new();
+    for field in fields {
+        let Some(ident) = &field.ident else { continue };
+        let mut given = attributes::all::<FieldAttr>(&field.attrs, "field")?;
+        let attr = match (given.pop(), given.is_empty()) {
+            (Some(attr), true) => attr,
+            _ => return Err(syn::Error::new(ident.span(), "every field has exactly one `#[field(..)]`")),
+        };
+        if attr.flatten != is_flat_for_serde(field)? {
+            let text = "`#[field(flatten)]` and `#[serde(flatten)]` go together: what is declared is what is stored";
+            return Err(syn::Error::new(ident.span(), text));
+        }
+        members.push(Member { ident, ty: &field.ty, attr, description: docs(&field.attrs) });
+    }
+    Ok(members)
+}
+
+fn is_flat_for_serde(field: &syn::Field) -> syn::Result<bool> {
+    let mut flat = false;
+    for attr in field.attrs.iter().filter(|attr| attr.path().is_ident("serde")) {
+        attr.parse_nested_meta(|meta| {
+            flat |= meta.path.is_ident("flatten");
+            if meta.input.peek(Token![=]) {
+                meta.value()?.parse::<syn::Expr>()?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(flat)
+}
+
+/// A `Vec` of what each member declares, and one of the links that come with it. A value has no rows to filter or to
+/// follow links from, so it takes only the fields of what it flattens.
+fn declared(members: &[Member<'_>], role: Role) -> (Vec<TokenStream>, Vec<TokenStream>) {
+    let (mut fields, mut links) = (Vec::new(), Vec::new());
+    for Member { ident, ty, attr, description } in members {
+        let name = camel(&ident.unraw().to_string());
+        if attr.flatten && role == Role::Nested {
+            fields.push(quote!(::remuda_schema::support::fields_of_value::<#ty>()));
+        } else if attr.flatten {
+            fields.push(quote!(<#ty as ::remuda_schema::Fields>::fields()));
+            links.push(quote!(<#ty as ::remuda_schema::Fields>::links()));
+        } else {
+            let declaration = field(&name, ty, attr, description);
+            fields.push(quote!(::std::vec![#declaration]));
+            if attr.filter && !attr.hidden && !attr.no_link && is_reference(ty) {
+                let link = auto_link(&name, ty);
+                links.push(quote!(::std::vec![#link]));
+            }
+        }
+    }
+    (fields, links)
 }
 
 /// The wire names are serde's; a struct without these two would store other keys than it declares.
@@ -170,9 +265,10 @@ struct Common {
 }
 
 impl Common {
-    /// Whether the type has that common field, so that the struct must not declare it again.
+    /// Whether that is a common field of the type, so that the struct must not declare it again.
     fn has(&self, ident: &Ident) -> bool {
-        !self.nested && !self.without.contains(&ident.unraw().to_string())
+        let name = ident.unraw().to_string();
+        COMMON.contains(&name.as_str()) && !self.nested && !self.without.contains(&name)
     }
 }
 
@@ -397,6 +493,9 @@ mod tests {
             ("#[relation(foals, children(of = \"horse\"))]", "", "missing by"),
             ("#[relation(foals, not_includeable)]", "", "a link says how it is followed"),
             ("#[extra_filters(x = \"array[\")]", "", "`array[` is not a field type"),
+            ("", "#[field(flatten)] age: Age", "`#[field(flatten)]` and `#[serde(flatten)]` go together"),
+            ("", "#[field()] #[serde(flatten)] age: Age", "`#[field(flatten)]` and `#[serde(flatten)]` go together"),
+            ("", "#[field(flatten, create)] #[serde(flatten)] age: Age", "`flatten` stands alone"),
             ("", "#[field(creat)] age: i64", "`creat` is not known here"),
             ("", "#[field(ty = \"\")] age: i64", "`` is not a field type"),
             ("", "#[field(roles(king = \"r\"))] age: i64", "`king` is not known here"),

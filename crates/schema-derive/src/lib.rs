@@ -1,4 +1,4 @@
-//! `#[derive(Resource)]` and `#[derive(Nested)]`: read a resource declaration off a struct.
+//! `#[derive(Resource)]`, `#[derive(Nested)]` and `#[derive(Fields)]`: read a resource declaration off a struct.
 //!
 //! The struct is the storage form of the resource; its attributes say what the schema document must say and what
 //! the Rust type does not already say. Everything checkable at compile time is refused here with a span; what needs
@@ -18,6 +18,9 @@
 //!     pub public_port: Option<i64>,
 //! }
 //! ```
+//!
+//! What several types share is a struct of its own with `#[derive(Fields)]`; a member with `#[field(flatten)]` and
+//! `#[serde(flatten)]` takes its fields into a resource, a value, or another such struct.
 //!
 //! Attribute macros that rewrite the struct were rejected: a derive leaves the struct as the reader sees it.
 
@@ -41,4 +44,11 @@ pub fn derive_resource(input: TokenStream) -> TokenStream {
 pub fn derive_nested(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand::derive(&input, Role::Nested).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Fields that several types have in common: no type of its own.
+#[proc_macro_derive(Fields, attributes(field))]
+pub fn derive_fields(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand::derive_fields(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }

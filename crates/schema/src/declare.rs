@@ -24,6 +24,14 @@ pub trait Nested: serde::Serialize + serde::de::DeserializeOwned + Clone + Send 
     fn type_def() -> TypeDef;
 }
 
+/// Fields that several types have in common: declared once, flattened into each of them with `#[field(flatten)]`.
+pub trait Fields {
+    /// The fields, as a resource has them.
+    fn fields() -> Vec<Field>;
+    /// Links from those of the fields that refer to rows.
+    fn links() -> Vec<Link>;
+}
+
 /// Where values of a type live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Storage {
@@ -198,4 +206,68 @@ pub struct Action {
     pub name: &'static str,
     pub input: Option<&'static str>,
     pub output: Option<&'static str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use crate::testing::Account;
+    use crate::{Fields, Id, Nested, Resource};
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Fields)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Build {
+        /// From hoof to withers.
+        #[field(create, filter)]
+        height: Option<i64>,
+        #[field(filter)]
+        breeder_id: Option<Id<Account>>,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
+    #[serde(rename_all = "camelCase", default)]
+    #[resource(id = "donkey", access(project = "cr"))]
+    struct Donkey {
+        #[field(flatten)]
+        #[serde(flatten)]
+        build: Build,
+        #[field(create)]
+        stubborn: bool,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+    #[serde(rename_all = "camelCase", default)]
+    #[resource(id = "wish", access(project = "cr"))]
+    struct Wish {
+        #[field(flatten)]
+        #[serde(flatten)]
+        build: Build,
+    }
+
+    #[test]
+    fn a_shared_part_is_declared_and_stored_as_if_written_out() {
+        let donkey = Donkey::type_def();
+        let field = |name: &str| donkey.fields.iter().find(|field| field.name == name).expect("declared");
+        let height = field("height");
+        assert!(height.create && height.filter && field("stubborn").create);
+        assert_eq!((height.max_length, height.description), (Some(255), "From hoof to withers."));
+        assert!(donkey.links.iter().any(|link| link.name == "breeder"));
+
+        let text = json!({"height": 130, "breederId": 7, "stubborn": true});
+        let build = Build { height: Some(130), breeder_id: Some(Id::new(7)) };
+        assert_eq!(serde_json::to_value(Donkey { build: build.clone(), stubborn: true }).expect("written"), text);
+        assert_eq!(serde_json::from_value::<Wish>(text).expect("read"), Wish { build });
+    }
+
+    #[test]
+    fn a_value_takes_the_fields_and_nothing_to_filter_by() {
+        let wish = Wish::type_def();
+        assert_eq!(
+            wish.fields.iter().map(|field| (field.name, field.filter)).collect::<Vec<_>>(),
+            [("height", false), ("breederId", false)]
+        );
+        assert!(wish.links.is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 //! The language in which resources are declared, and everything that follows from a declaration alone.
 //!
 //! A resource is a Rust struct with `#[derive(Resource)]` (or `#[derive(Nested)]` for a value without rows of
-//! its own). The derive yields a [`TypeDef`]; all [`TypeDef`]s of a program form a [`Registry`]; the part of
+//! its own; `#[derive(Fields)]` for what several of them share). The derive yields a [`TypeDef`]; all [`TypeDef`]s of a program form a [`Registry`]; the part of
 //! it that one role may see is a [`Schemas`]. From these come the schema document, validation of input,
 //! filters, permissions, and the columns of the store. This crate knows no resource by name and does no I/O.
 //!
@@ -35,12 +35,12 @@ pub mod time;
 pub mod types;
 
 pub use access::{Access, Role};
-pub use declare::{Action, Field, Link, LinkKind, Nested, Resource, Storage, TypeDef, Visibility};
+pub use declare::{Action, Field, Fields, Link, LinkKind, Nested, Resource, Storage, TypeDef, Visibility};
 pub use error::{ApiError, Code};
 pub use id::Id;
 pub use machine::{Machine, Transition};
 pub use registry::{DeclarationError, Registry};
-pub use remuda_schema_derive::{Nested, Resource};
+pub use remuda_schema_derive::{Fields, Nested, Resource};
 pub use row::{AnyRow, Meta, Object, Progress, Row, RowError};
 pub use schemas::{Filter, Schema, Schemas};
 pub use time::Time;

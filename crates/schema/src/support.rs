@@ -2,7 +2,7 @@
 
 pub use serde_json::Value;
 
-use crate::declare::{Field, Link, LinkKind, Visibility};
+use crate::declare::{Field, Fields, Link, LinkKind, Visibility};
 use crate::machine::Machine;
 use crate::types::Type;
 
@@ -19,6 +19,11 @@ pub fn column_length(ty: &Type) -> Option<u64> {
 /// Every resource with an owner leads to it.
 pub fn account_link() -> Link {
     Link { name: "account", kind: LinkKind::Reference { field: "accountId", to: "account" }, includeable: true }
+}
+
+/// The fields of a shared part as a value has them: nothing filters by them.
+pub fn fields_of_value<T: Fields>() -> Vec<Field> {
+    T::fields().into_iter().map(|field| Field { filter: false, eq_filter: false, ..field }).collect()
 }
 
 /// The fields every row has (`resources.md` §1.2), as the schema document shows them, with a type's deviations.

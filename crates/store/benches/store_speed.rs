@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use remuda_model::container::Container;
+use remuda_model::{Container, Workload};
 use remuda_runtime::Seams;
 use remuda_schema::{Id, Row};
 use remuda_store::{Database, Error, Options, Query, Read, Scope, Store};
@@ -10,9 +10,13 @@ use remuda_store::{Database, Error, Options, Query, Read, Scope, Store};
 const ROWS: i64 = 10_000;
 
 fn container(number: i64) -> Row<Container> {
-    let data = Container {
+    let workload = Workload {
         command: Some(vec!["sleep".into(), "infinity".into()]),
         environment: Some((0..6).map(|n| (format!("VARIABLE_{n}"), "some value of it".to_owned())).collect()),
+        ..Workload::default()
+    };
+    let data = Container {
+        workload,
         deployment_unit_uuid: Some(format!("unit-{}", number / 2)),
         create_index: Some(number),
         ..Container::default()

@@ -2,7 +2,7 @@
 
 use remuda_model::names::{container_name, hostname_of};
 use remuda_model::states::*;
-use remuda_model::{Container, Service, Stack, labels};
+use remuda_model::{Container, Service, Stack, Workload, labels};
 use remuda_schema::{Id, Row};
 
 use super::PRIMARY;
@@ -71,23 +71,29 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
     let overridden = labels.get(labels::HOSTNAME_OVERRIDE).map(String::as_str) == Some("container_name");
     let hostname =
         if overridden { Some(hostname_of(&name, config.domain_name.as_deref())) } else { config.hostname.clone() };
-    let mut data = Container {
+    let workload = Workload {
         labels: Some(labels),
         dns_search: Some(dns_search).filter(|domains| !domains.is_empty()),
         hostname,
+        version: config.version.clone().or_else(|| Some("0".to_owned())),
+        ..config.workload.clone()
+    };
+    let mut data = Container {
+        workload,
         create_index,
         deployment_unit_uuid: Some(unit.to_owned()),
         launch_config_name: sidekick.map(str::to_owned),
-        version: config.version.clone().or_else(|| Some("0".to_owned())),
         service_id: Some(Id::new(service.meta.id)),
         stack_id: Some(Id::new(stack.meta.id)),
         service_index: Some(index),
         desired: WANT_RUNNING.to_owned(),
         start_serial: 1,
         start_on_create: true,
-        ..crate::rows::container_of(config)
+        ..Container::default()
     };
-    data.data_volumes_from = Some(volumes_from).filter(|ids| !ids.is_empty()).or(data.data_volumes_from);
+    if !volumes_from.is_empty() {
+        data.data_volumes_from = Some(volumes_from);
+    }
     if network_from.is_some() {
         data.network_container_id = network_from;
         data.network_mode = Some("container".to_owned());
