@@ -54,6 +54,19 @@ pub fn rancher(context: &mut Context<'_>) -> Document {
     sections(context, &root)
 }
 
+/// The `.catalog` section of a file, nothing else read.
+pub fn catalog(context: &mut Context<'_>, source: &SourceFile) -> Option<Node> {
+    // Most files have none, and parsing them twice would be for nothing.
+    if !source.text.contains("catalog") {
+        return None;
+    }
+    let root = context.parse(source)?;
+    let services = root.get("services").filter(|node| matches!(node.value, Value::Map(_)));
+    let inside = services.and_then(|services| services.get(".catalog"));
+    let named = root.get("catalog").filter(|_| services.is_some());
+    root.get(".catalog").or(inside).or(named).cloned()
+}
+
 /// Names and values of a section.
 type Members = Vec<(Key, Node)>;
 

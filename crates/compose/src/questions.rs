@@ -1,9 +1,10 @@
 //! `.catalog` questions: what a template asks, and whether an answer will do (`compose.md` §6).
 
 use crate::context::Context;
-use crate::load::listed;
+use crate::load::{self, listed};
 use crate::node::{Node, Value, shown};
 use crate::problem::{hint, nearest};
+use crate::project::Sources;
 use crate::values;
 
 /// What an answer may be.
@@ -110,6 +111,15 @@ impl Question {
             None => Ok(()),
         }
     }
+}
+
+/// The questions of the files, before anything else is read of them: their answers are variables of the compile.
+/// Mistakes are left for the compile to tell.
+pub fn of(sources: &Sources<'_>) -> Vec<Question> {
+    let mut context = Context::new(sources);
+    let files = sources.rancher.iter().chain(&sources.compose);
+    let section = files.into_iter().find_map(|source| load::catalog(&mut context, source));
+    section.map(|section| read(&mut context, &section)).unwrap_or_default()
 }
 
 /// Reads the questions of a section.

@@ -75,11 +75,13 @@ pub use port::Port;
 pub use project::{Project, ServicesPortRange, SetProjectMembersInput};
 pub use project_member::ProjectMember;
 pub use register::Register;
-pub use service::{AddRemoveServiceLinkInput, PublicEndpoint, Service, ServiceLink, SetServiceLinksInput};
+pub use service::{
+    AddRemoveServiceLinkInput, Awaited, PublicEndpoint, Service, ServiceLink, SetServiceLinksInput, Until,
+};
 pub use service_consume_map::ServiceConsumeMap;
 pub use service_expose_map::ServiceExposeMap;
 pub use setting::{ActiveSetting, Setting};
-pub use stack::{AddOutputsInput, Stack};
+pub use stack::{AddOutputsInput, ComposeConfig, ComposeConfigInput, Stack};
 pub use storage_pool::StoragePool;
 pub use streams::{ContainerExec, ContainerLogs, ContainerProxy, HostAccess, StatsAccess};
 pub use volume::Volume;
@@ -98,6 +100,8 @@ pub fn registry() -> &'static Registry {
             AgentApiKey::type_def(),
             ApiKey::type_def(),
             AuditLog::type_def(),
+            ComposeConfig::type_def(),
+            ComposeConfigInput::type_def(),
             Container::type_def(),
             ContainerEvent::type_def(),
             ContainerExec::type_def(),

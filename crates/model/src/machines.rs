@@ -176,7 +176,7 @@ mod tests {
     use crate::registry;
 
     /// Actions that are answered by code in every state or under conditions of their own.
-    const HANDLED: [&str; 13] = [
+    const HANDLED: [&str; 14] = [
         "activateservices",
         "addoutputs",
         "addservicelink",
@@ -184,6 +184,7 @@ mod tests {
         "delete",
         "dockersocket",
         "execute",
+        "exportconfig",
         "logs",
         "proxy",
         "removeservicelink",

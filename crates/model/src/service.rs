@@ -87,9 +87,9 @@ pub struct Service {
     /// Start it right after creation.
     #[field(create, nullable, default = false)]
     pub start_on_create: Option<bool>,
-    /// Services that must be active before this one's containers are made; asked for with `activateservices`.
-    #[field(hidden)]
-    pub awaited_services: Vec<Id<Service>>,
+    /// What must have come first before this one's containers are made: of `activateservices`, and of compose files.
+    #[field(hidden, ty = "json")]
+    pub awaited: Vec<Awaited>,
     /// Secret the service's own containers know.
     #[field(hidden)]
     pub token: Option<String>,
@@ -116,6 +116,26 @@ impl Service {
         };
         self.launch_configs().into_iter().any(|(_, config)| global(config))
     }
+}
+
+/// A service that comes first, and how far it must have come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Awaited {
+    pub service: Id<Service>,
+    pub until: Until,
+}
+
+/// How far a service must have come. Each one includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Until {
+    /// It no longer starts.
+    #[default]
+    Active,
+    Healthy,
+    /// All its containers ran to their end without a fault.
+    Completed,
 }
 
 /// A service to link to, and the name it gets.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use remuda_schema::{Nested, Resource};
+use remuda_schema::{Id, Nested, Resource};
 use serde::{Deserialize, Serialize};
 
 use crate::machines;
+use crate::service::Service;
 
 /// A named group of services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
@@ -27,10 +28,18 @@ use crate::machines;
 #[action(create, output = "environment")]
 #[action(deactivateservices, output = "environment")]
 #[action(error, output = "environment")]
+#[action(exportconfig, input = "composeConfigInput", output = "composeConfig")]
 #[action(remove, output = "environment")]
 #[action(update, output = "environment")]
 #[relation(services, children(of = "service", by = "environmentId"))]
+#[relation(composeConfig, computed)]
 pub struct Stack {
+    /// Text of the compose file its services are made from.
+    #[field(create)]
+    pub docker_compose: Option<String>,
+    /// Values of the variables of its files.
+    #[field(create)]
+    pub environment: Option<BTreeMap<String, String>>,
     /// Id at Docker, or whatever made the resource.
     #[field(create, update, nullable, filter, max_length = 128)]
     pub external_id: Option<String>,
@@ -40,6 +49,35 @@ pub struct Stack {
     /// Free-form results by name.
     #[field(create, update, nullable)]
     pub outputs: Option<BTreeMap<String, String>>,
+    /// Text of the file with Rancher's own keys for the services of the compose file.
+    #[field(create)]
+    pub rancher_compose: Option<String>,
+    /// Start the services of the compose file right after their creation.
+    #[field(create, nullable)]
+    pub start_on_create: Option<bool>,
+}
+
+/// Services to write as compose files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "composeConfigInput", no_list, access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct ComposeConfigInput {
+    /// The services; all of the stack when none is named.
+    #[field(create, nullable)]
+    pub service_ids: Option<Vec<Id<Service>>>,
+}
+
+/// Services written as compose files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "composeConfig", no_list, access(project = "r", user = "r", admin = "r", service = "r"))]
+pub struct ComposeConfig {
+    /// Text for `docker-compose.yml`.
+    #[field()]
+    pub docker_compose_config: Option<String>,
+    /// Text for `rancher-compose.yml`.
+    #[field()]
+    pub rancher_compose_config: Option<String>,
 }
 
 /// Outputs to merge into those of a stack.

@@ -7,6 +7,7 @@ pub mod link;
 pub mod project;
 pub mod service;
 pub mod stack;
+pub mod stack_files;
 pub mod volume;
 
 use std::sync::Arc;

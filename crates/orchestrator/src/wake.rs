@@ -1,5 +1,10 @@
 //! Who has to look again after a row changed. Too many is only slow; too few is mended by the periodic full pass.
 
+use std::sync::Arc;
+
+use remuda_model::Service;
+use remuda_schema::Row;
+
 use crate::plan::{Subject, selection};
 use crate::record::Record;
 use crate::world::World;
@@ -22,7 +27,11 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
             let stack = row.environment_id.map(|id| Subject::Stack(id.number()));
             let consumers = world.each(&world.consume_maps, &world.consume_maps_by_consumed, id);
             let consumers = consumers.filter_map(|map| Some(Subject::Service(map.service_id?.number())));
-            stack.into_iter().chain(consumers).chain([Subject::Service(id)]).collect()
+            // Others of the stack may wait for it without a link.
+            let others = row.environment_id.into_iter().flat_map(|stack| world.services_of(stack.number()));
+            let waits = |other: &&Arc<Row<Service>>| other.awaited.iter().any(|awaited| awaited.service.number() == id);
+            let waiting = others.filter(waits).map(|other| Subject::Service(other.meta.id));
+            stack.into_iter().chain(consumers).chain(waiting).chain([Subject::Service(id)]).collect()
         }
         Record::Container(row) => {
             let service = row.service_id.map(|id| Subject::Service(id.number()));

@@ -20,6 +20,7 @@ use crate::body::{self, MAX_BODY};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::handlers::{read, write};
+use crate::managers;
 use crate::reply::{self, ApiHeaders, Content, Reply};
 use crate::request::{self, Path, Query, Target, Verb};
 use crate::state::{ServerState, VERSION};
@@ -341,6 +342,9 @@ async fn get(state: &ServerState, arrived: &Arrived, maker: CallMaker) -> Answer
         .store
         .read::<_, Failure, _>(move |store| {
             let call = maker.call(store)?;
+            if let Some(file) = managers::stacks::archive(store, &call) {
+                return Ok((file, call.principal));
+            }
             let document = if is_root { Ok(render::versions(&call)) } else { read::get(store, &call) };
             let reply = document.map(|document| finished(&call, 200, document));
             Ok((reply, call.principal))

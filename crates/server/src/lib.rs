@@ -38,6 +38,7 @@ pub mod state;
 pub mod streams;
 pub mod subscribe;
 pub mod transform;
+pub mod zip;
 
 pub use config::{ServerArgs, ServerOptions};
 pub use serve::{Running, open, router, start};

@@ -15,5 +15,6 @@ mod service_checks;
 mod service_links;
 mod service_units;
 mod settings;
+mod stack_files;
 mod subscribe;
 mod tenants;

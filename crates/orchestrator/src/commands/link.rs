@@ -34,7 +34,12 @@ fn target(tx: &Tx<'_>, ctx: &Context, link: &ServiceLink) -> Result<Row<Service>
 
 /// Names of links are names in DNS: they are kept in lower case, and two that differ in case are one.
 fn name_of(link: &ServiceLink) -> Result<Option<String>, ApiError> {
-    let name = link.name.as_deref().filter(|name| !name.is_empty());
+    alias(link.name.as_deref())
+}
+
+/// The name a link gets, checked.
+pub fn alias(name: Option<&str>) -> Result<Option<String>, ApiError> {
+    let name = name.filter(|name| !name.is_empty());
     name.map_or(Ok(()), check_link_name)?;
     Ok(name.map(str::to_ascii_lowercase))
 }
@@ -121,6 +126,16 @@ pub fn set(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> 
         }
         wanted.push((to.id(), name));
     }
+    replace(tx, ctx, service, wanted)
+}
+
+/// Links of a service become exactly these.
+pub fn replace(
+    tx: &mut Tx<'_>,
+    ctx: &Context,
+    service: &AnyRow,
+    mut wanted: Vec<(Id<Service>, Option<String>)>,
+) -> Result<(), CommandError> {
     // What a selector made is the selector's to end.
     for row in links(tx, service)?.into_iter().filter(|row| !row.by_selector) {
         let key = row.consumed_service_id.map(|id| (id, row.meta.name.clone()));

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use remuda_model::names::check_stack_name;
 use remuda_model::states::*;
-use remuda_model::{AddOutputsInput, Service, ServiceConsumeMap, Stack};
+use remuda_model::{AddOutputsInput, Awaited, Service, ServiceConsumeMap, Stack, Until};
 use remuda_schema::row::{AnyRow, Object};
-use remuda_schema::{ApiError, Code, Row, TypeDef};
+use remuda_schema::{ApiError, Code, Id, Row, TypeDef};
 use remuda_store::{Query, Scope, Tx};
 use serde_json::Value;
 
@@ -25,6 +25,11 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
             .into());
     }
     row.data.insert("healthState".to_owned(), Value::from(HEALTHY));
+    for field in ["dockerCompose", "rancherCompose"] {
+        if row.get(field).as_str().is_some_and(|text| text.trim().is_empty()) {
+            row.data.remove(field);
+        }
+    }
     Ok(tx.insert_any(def, row)?)
 }
 
@@ -56,7 +61,8 @@ pub fn activate_services(tx: &mut Tx<'_>, ctx: &Context, stack: &AnyRow) -> Resu
         let awaited: Vec<i64> = before.filter(|other| rows.get(other).is_some_and(waits_for_it)).collect();
         let Some(row) = rows.get_mut(&id).filter(|row| row.meta.state == INACTIVE) else { continue };
         super::enter(row, ACTIVATING, ctx);
-        row.awaited_services = awaited.into_iter().map(remuda_schema::Id::new).collect();
+        let active = |id| Awaited { service: Id::new(id), until: Until::Active };
+        row.awaited = awaited.into_iter().map(active).collect();
         tx.update(row)?;
     }
     Ok(())

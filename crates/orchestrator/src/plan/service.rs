@@ -3,6 +3,7 @@
 //! [`units`] collects what there is, [`draft`] says what a new container looks like, [`reconcile`] brings the one to
 //! the other; here are the processes that ask for it.
 
+pub mod awaited;
 pub mod create;
 pub mod draft;
 pub mod reconcile;

@@ -7,11 +7,26 @@ use super::service::begin_remove;
 use super::{Moment, Plan, removed};
 use crate::world::World;
 
+/// What a service of the stack is still being made or started for.
+fn unsettled(world: &World, id: i64) -> Option<String> {
+    let mut services = world.services_of(id).filter(|row| row.meta.is_live());
+    let row = services.find(|row| matches!(row.meta.state.as_str(), REQUESTED | REGISTERING | ACTIVATING))?;
+    let name = row.meta.name.as_deref().unwrap_or_default();
+    Some(match &row.meta.progress.message {
+        Some(message) => format!("Service {name}: {message}"),
+        None => format!("Service {name} is {}", row.meta.state),
+    })
+}
+
 pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
     let mut plan = Plan::default();
     let Some(row) = world.stacks.get(&id) else { return plan };
     let mut next = (**row).clone();
     match row.meta.state.as_str() {
+        REQUESTED | ACTIVATING if row.docker_compose.is_some() => match unsettled(world, id) {
+            Some(why) => next.meta.progress.message = Some(why),
+            None => next.meta.enter(ACTIVE),
+        },
         REQUESTED | ACTIVATING | UPDATING_ACTIVE => next.meta.enter(ACTIVE),
         ERRORING => next.meta.enter(ERROR),
         REMOVING => {

@@ -133,7 +133,7 @@ fn create(
     let mut first = None;
     for mut row in rows {
         first.get_or_insert(row.meta.id);
-        managers::created(tx, call, schema, &row)?;
+        managers::created(tx, call, schema, &mut row, &context)?;
         for (name, value) in &kept {
             row.data.insert(name.clone(), value.clone());
         }

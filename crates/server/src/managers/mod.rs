@@ -9,6 +9,7 @@ pub mod projects;
 pub mod register;
 pub mod schemas;
 pub mod settings;
+pub mod stacks;
 
 use remuda_orchestrator::commands::Context;
 use remuda_schema::id::decode;
@@ -106,7 +107,7 @@ pub fn create(
 }
 
 /// Simulated images are for servers that were started for them.
-fn check_images(call: &Call, fields: &Object) -> Result<(), ApiError> {
+pub fn check_images(call: &Call, fields: &Object) -> Result<(), ApiError> {
     let is_simulated =
         |image: Option<&Value>| image.and_then(Value::as_str).is_some_and(|image| image.starts_with("sim:"));
     let nested = fields.get("launchConfig").and_then(|config| config.get("imageUuid"));
@@ -118,8 +119,15 @@ fn check_images(call: &Call, fields: &Object) -> Result<(), ApiError> {
 }
 
 /// After a row was made, in the same transaction.
-pub fn created(tx: &mut Tx<'_>, call: &Call, schema: &Schema, row: &AnyRow) -> Result<(), Failure> {
+pub fn created(
+    tx: &mut Tx<'_>,
+    call: &Call,
+    schema: &Schema,
+    row: &mut AnyRow,
+    context: &Context,
+) -> Result<(), Failure> {
     match schema.name {
+        "environment" => stacks::created(tx, call, row, context),
         "project" => projects::created(tx, call, row),
         "account" => accounts::created(tx, call, row),
         _ => Ok(()),
@@ -176,6 +184,7 @@ pub fn act(
             host_access::container(tx, call, schema, row, action, fields).map(Some)
         }
         ("host", "dockersocket") => host_access::docker_socket(call, schema, row).map(Some),
+        ("environment", "exportconfig") => stacks::export_config(tx, call, schema, row, fields).map(Some),
         _ => Ok(None),
     }
 }

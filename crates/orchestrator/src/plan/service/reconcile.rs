@@ -11,23 +11,21 @@ use remuda_schema::{Row, Time};
 use super::units::{
     Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
 };
-use super::{AT_ONCE, PRIMARY, begin, create, status_of, take_away};
+use super::{AT_ONCE, PRIMARY, awaited, begin, create, status_of, take_away};
 use crate::plan::{Moment, Plan};
 use crate::scheduler::{self, Placement};
 use crate::transitions;
 use crate::world::{World, dependencies, is_unplaced};
 
 pub fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Moment<'_>, plan: &mut Plan) {
-    if row.meta.state == ACTIVATING {
-        let awaited = row.awaited_services.iter().filter_map(|id| world.services.get(&id.number()));
-        if let Some(other) = awaited.into_iter().find(|other| other.meta.state == ACTIVATING) {
-            let name = other.meta.name.clone().unwrap_or_else(|| other.public_id());
-            next.meta.progress.message = Some(format!("Waiting for consumed service {name}"));
-            next.meta.progress.percent = Some(0);
-            return plan.look_again(moment.now.plus_ms(moment.settings.process_deadline_ms()));
-        }
+    if row.meta.state == ACTIVATING
+        && let Some(why) = row.awaited.iter().find_map(|awaited| awaited::missing(world, awaited))
+    {
+        next.meta.progress.message = Some(why);
+        next.meta.progress.percent = Some(0);
+        return plan.look_again(moment.now.plus_ms(moment.settings.process_deadline_ms()));
     }
-    next.awaited_services.clear();
+    next.awaited.clear();
     let (waiting, settled) = pass(world, row, next, moment, plan);
     // Those that leave are no reason to call the service unsettled, except for a number that is awaited.
     if settled {

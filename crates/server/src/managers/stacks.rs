@@ -1,0 +1,295 @@
+//! Stacks from compose files, and back to files (`services.md` §3.1, §14; `compose.md` §1, §12). Compiling is the
+//! business of `compose`, making the services that of the orchestrator; here the two meet: variables go in, every
+//! compiled service is held against the API's declarations, and what is wrong becomes a sentence with its place.
+
+use std::collections::BTreeMap;
+
+use remuda_compose::export::{self, Export, Exported, Format};
+use remuda_compose::{Condition, Kind, Link, Problems, Project, Question, SourceFile, Sources, questions};
+use remuda_model::{ComposeConfig, Stack, Until, Volume};
+use remuda_orchestrator::commands::stack_files::{self, FilesError, Wanted, WantedLink, sentence};
+use remuda_orchestrator::commands::{self, Context};
+use remuda_schema::input::Operation;
+use remuda_schema::output::Secrets;
+use remuda_schema::row::Object;
+use remuda_schema::{AnyRow, ApiError, Code, Resource, Row, Schema};
+use remuda_store::{Query, Read, Scope, Tx};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::handlers::write::{Written, checked};
+use crate::lookup;
+use crate::managers::check_images;
+use crate::policy::{self, Act};
+use crate::render;
+use crate::reply::{Content, Reply};
+use crate::zip;
+
+/// What the two texts are called in messages and in the archive.
+const DOCKER_COMPOSE: &str = "docker-compose.yml";
+const RANCHER_COMPOSE: &str = "rancher-compose.yml";
+
+/// Most problems that a message names.
+const MAX_TOLD: usize = 10;
+
+/// Why files do not become services here.
+enum Refused {
+    /// For the person who wrote them.
+    Files(String),
+    Failure(Box<Failure>),
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Refused {
+        Refused::Failure(Box::new(failure))
+    }
+}
+
+impl From<FilesError> for Refused {
+    fn from(error: FilesError) -> Refused {
+        match error {
+            FilesError::Files(text) => Refused::Files(text),
+            FilesError::Command(error) => Failure::from(error).into(),
+        }
+    }
+}
+
+/// After a stack was made: its files become services. What is wrong with them is the stack's state, not the request's:
+/// clients of the original find it there.
+pub fn created(tx: &mut Tx<'_>, call: &Call, row: &mut AnyRow, context: &Context) -> Result<(), Failure> {
+    if !stack_files::is_due(row) {
+        return Ok(());
+    }
+    match make_services(tx, call, row, context) {
+        Ok(()) => Ok(()),
+        Err(Refused::Failure(failure)) => Err(*failure),
+        Err(Refused::Files(why)) => {
+            let def = call.def(Stack::TYPE).ok_or_else(|| Failure::internal("stacks are not declared"))?;
+            Ok(stack_files::fail(tx, def, row, &why)?)
+        }
+    }
+}
+
+fn make_services(tx: &mut Tx<'_>, call: &Call, row: &AnyRow, context: &Context) -> Result<(), Refused> {
+    let stack: Row<Stack> = row.typed().map_err(Failure::from)?;
+    let answers = stack.environment.clone().unwrap_or_default();
+    let name = stack.meta.name.clone().unwrap_or_default();
+    let files = Files {
+        docker_compose: stack.docker_compose.as_deref().unwrap_or_default(),
+        rancher_compose: stack.rancher_compose.as_deref(),
+        stack: &name,
+    };
+    let project = compile(files, &answers).map_err(Refused::Files)?;
+    let wanted = wanted(tx, call, row, &project)?;
+    make_volumes(tx, call, context, &project)?;
+    stack_files::create(tx, context, row, &wanted, stack.start_on_create == Some(true))?;
+    Ok(())
+}
+
+/// The texts of a stack.
+#[derive(Clone, Copy)]
+struct Files<'a> {
+    docker_compose: &'a str,
+    rancher_compose: Option<&'a str>,
+    /// Its name: part of the names of volumes.
+    stack: &'a str,
+}
+
+/// Compiles the texts with these answers as the only variables, and the defaults of questions after them.
+fn compile(files: Files<'_>, answers: &BTreeMap<String, String>) -> Result<Project, String> {
+    let source = |name: &str, text: &str| SourceFile { name: name.to_owned(), text: text.to_owned() };
+    let asked = |variables| Sources {
+        rancher: files.rancher_compose.map(|text| source(RANCHER_COMPOSE, text)),
+        stack: Some(files.stack.to_owned()),
+        ..Sources::of(source(DOCKER_COMPOSE, files.docker_compose), variables)
+    };
+    let given = |name: &str| answers.get(name).cloned();
+    let questions = questions::of(&asked(&given));
+    for question in &questions {
+        check_answer(question, answers)?;
+    }
+    let or_default = |name: &str| {
+        let default = || questions.iter().find(|question| question.variable == name)?.default.clone();
+        answers.get(name).cloned().or_else(default)
+    };
+    let project = remuda_compose::compile(&asked(&or_default)).map_err(|problems| told(&problems))?;
+    if let Some(service) = project.services.iter().find(|service| !service.builds.is_empty()) {
+        return Err(format!("{}: {}: an image cannot be built from a text alone", service.place, service.name));
+    }
+    Ok(project)
+}
+
+fn check_answer(question: &Question, answers: &BTreeMap<String, String>) -> Result<(), String> {
+    let answer = answers.get(&question.variable).or(question.default.as_ref()).map_or("", String::as_str);
+    question.check(answer).map_err(|why| format!("the answer to `{}` will not do: {why}", question.variable))
+}
+
+/// The first problems, one a line.
+fn told(Problems(problems): &Problems) -> String {
+    let mut lines: Vec<String> = problems.iter().take(MAX_TOLD).map(ToString::to_string).collect();
+    if problems.len() > MAX_TOLD {
+        lines.push(format!("and {} more", problems.len() - MAX_TOLD));
+    }
+    lines.join("\n")
+}
+
+/// Volumes of drivers that keep them outside a host are resources; those that are not there are made, unless the file
+/// says that they are.
+fn make_volumes(tx: &mut Tx<'_>, call: &Call, context: &Context, project: &Project) -> Result<(), Refused> {
+    let def = call.def(Volume::TYPE).ok_or_else(|| Failure::internal("volumes are not declared"))?;
+    for volume in project.volumes.iter().filter(|volume| volume.is_resource()) {
+        let named = Query::new().eq("name", volume.real_name.as_str());
+        let exists = tx.count_any(def, &Scope::Account(context.account_id), &named).map_err(Failure::from)? > 0;
+        if !exists && volume.external {
+            return Err(Refused::Files(format!("{DOCKER_COMPOSE}: there is no volume `{}`", volume.real_name)));
+        }
+        if !exists {
+            let fields = json!({"name": volume.real_name, "driver": volume.driver, "driverOpts": volume.driver_opts});
+            let fields = fields.as_object().cloned().unwrap_or_default();
+            commands::create(tx, context, def, fields).map_err(Failure::from)?;
+        }
+    }
+    Ok(())
+}
+
+/// Compiled services as the API takes them.
+fn wanted(tx: &Tx<'_>, call: &Call, stack: &AnyRow, project: &Project) -> Result<Vec<Wanted>, Refused> {
+    let stack_id = remuda_schema::id::encode(Stack::TABLE, stack.meta.id);
+    project.services.iter().map(|service| one_wanted(tx, call, &stack_id, service)).collect()
+}
+
+fn one_wanted(tx: &Tx<'_>, call: &Call, stack_id: &str, service: &remuda_compose::Service) -> Result<Wanted, Refused> {
+    let refuse = |what: String| Refused::Files(format!("{}: {}: {what}", service.place, service.name));
+    let resource = service.kind.resource();
+    let (Some(schema), Some(def)) = (call.schemas.get(resource), call.def(resource)) else {
+        return Err(refuse(format!("this server has no {resource} yet")));
+    };
+    let body = service.body(stack_id);
+    let body = body.as_object().cloned().unwrap_or_default();
+    let fields = match checked(tx, call, schema.name, Operation::Create, &body) {
+        Err(Failure::Api(error)) => return Err(refuse(sentence(&error))),
+        fields => fields?,
+    };
+    check_images(call, &fields).map_err(|error| refuse(sentence(&error)))?;
+    let links = service.links.iter().map(|link| WantedLink {
+        stack: link.stack.clone(),
+        target: link.target.clone(),
+        alias: link.alias.clone(),
+    });
+    let linked = service.links.iter().filter(|link| link.stack.is_none());
+    let linked = linked.map(|link| (link.target.clone(), Until::Active));
+    let depends = service.depends_on.iter().map(|edge| {
+        let until = match edge.condition {
+            Condition::Started => Until::Active,
+            Condition::Healthy => Until::Healthy,
+            Condition::CompletedSuccessfully => Until::Completed,
+        };
+        (edge.target.clone(), until)
+    });
+    Ok(Wanted {
+        def,
+        name: service.name.clone(),
+        fields,
+        links: links.collect(),
+        after: depends.chain(linked).collect(),
+        place: service.place.clone(),
+    })
+}
+
+/// `exportconfig`: services as files.
+pub fn export_config(
+    tx: &Tx<'_>,
+    call: &Call,
+    schema: &'static Schema,
+    row: &AnyRow,
+    input: &Object,
+) -> Result<Written, Failure> {
+    let named: Vec<i64> =
+        input.get("serviceIds").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_i64).collect();
+    let Export { docker_compose, rancher_compose } = files_of(tx, call, row, &named)?;
+    let answer =
+        ComposeConfig { docker_compose_config: Some(docker_compose), rancher_compose_config: Some(rancher_compose) };
+    let answer = serde_json::to_value(answer).map_err(|error| Failure::internal(error.to_string()))?;
+    let document = answer.as_object().map(|answer| render::value(call, "composeConfig", answer));
+    Ok(Written { status: 200, document, resource_type: schema.name, resource_id: Some(row.meta.id) })
+}
+
+/// GET of the link `composeConfig`: the files in one archive. `None`: another thing was asked for.
+pub fn archive(read: &Read<'_>, call: &Call) -> Option<Result<Reply, Failure>> {
+    let link = call.path.link.as_deref()?;
+    let schema = call.schema().ok()?;
+    let is_asked = schema.name == Stack::TYPE && link.eq_ignore_ascii_case("composeConfig") && !call.path.beyond;
+    is_asked.then(|| {
+        policy::decide(&call.principal, Act::Read, schema, None)?;
+        let row = lookup::required(read, call, schema, call.path_number()?)?;
+        let files = files_of(read, call, &row, &[])?;
+        let bytes = zip::archive(&[
+            (DOCKER_COMPOSE, files.docker_compose.as_bytes()),
+            (RANCHER_COMPOSE, files.rancher_compose.as_bytes()),
+        ]);
+        let content = Content::Bytes { content_type: "application/zip", bytes, file_name: Some("compose.zip") };
+        Ok(Reply { status: 200, content })
+    })
+}
+
+/// The files of a stack's services: of these, or of all.
+fn files_of(read: &Read<'_>, call: &Call, stack: &AnyRow, named: &[i64]) -> Result<Export, Failure> {
+    let Some(schema) = call.schemas.get("service") else { return Ok(Export::default()) };
+    let mut rows = lookup::children(read, call, "service", "environmentId", [stack.meta.id])?;
+    rows.retain(|row| row.meta.removed.is_none() && row.meta.state != "removed");
+    if let Some(stranger) = named.iter().find(|id| rows.iter().all(|row| row.meta.id != **id)) {
+        let id = call.public_id(schema, *stranger);
+        return Err(ApiError::field(Code::InvalidReference, "serviceIds")
+            .because(format!("{id} is no service of the stack"))
+            .into());
+    }
+    rows.retain(|row| named.is_empty() || named.contains(&row.meta.id));
+    rows.sort_by_key(|row| row.meta.name.clone());
+    let links = links_of(read, call, stack, &rows)?;
+    let shown = rows
+        .iter()
+        .map(|row| Ok((row.meta.id, render::resource(call, schema, row, Secrets::Masked)?.to_value())))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let exported: Vec<Exported<'_>> = shown
+        .iter()
+        .filter_map(|(id, api)| {
+            let kind = Kind::of(api["type"].as_str().unwrap_or_default())?;
+            let links = links.get(id).cloned().unwrap_or_default();
+            Some(Exported { kind, api: Some(api), links, ..Exported::default() })
+        })
+        .collect();
+    Ok(export::export(&exported, Format::V1, "\r\n"))
+}
+
+/// Links by the number of the service that has them, targets by name.
+fn links_of(
+    read: &Read<'_>,
+    call: &Call,
+    stack: &AnyRow,
+    services: &[AnyRow],
+) -> Result<BTreeMap<i64, Vec<Link>>, Failure> {
+    let of = services.iter().map(|row| row.meta.id);
+    let maps = lookup::connections(read, call, "serviceConsumeMap", "serviceId", of)?;
+    let target = |map: &AnyRow| map.get("consumedServiceId").as_i64();
+    let targets = lookup::by_numbers(read, call, "service", maps.iter().filter_map(target))?;
+    let of_stack = |row: &AnyRow| row.get("environmentId").as_i64();
+    let stacks = lookup::by_numbers(read, call, Stack::TYPE, targets.values().filter_map(of_stack))?;
+    let mut links: BTreeMap<i64, Vec<Link>> = BTreeMap::new();
+    for map in maps.iter().filter(|map| map.get("bySelector") != Value::Bool(true)) {
+        let (Some(from), Some(to)) = (map.get("serviceId").as_i64(), target(map).and_then(|id| targets.get(&id)))
+        else {
+            continue;
+        };
+        let home = of_stack(to).filter(|id| *id != stack.meta.id);
+        let home = match home.map(|id| stacks.get(&id).and_then(|row| row.meta.name.clone())) {
+            Some(None) => continue,
+            Some(name) => name,
+            None => None,
+        };
+        let Some(target) = to.meta.name.clone() else { continue };
+        let alias = map.meta.name.clone();
+        links.entry(from).or_default().push(Link { target, stack: home, alias, ports: Vec::new() });
+    }
+    Ok(links)
+}
