@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use remuda_agent::engine::docker::DockerEngine;
-use remuda_agent::engine::{Chunk, Engine, Error, Event, ExecQuery, LogsQuery, Output, inspect};
+use remuda_agent::engine::{Chunk, Engine, Error, Event, ExecQuery, LogsQuery, Output, inspect, spec};
 use remuda_agent::facts::Facts;
 use remuda_agent::host_network::NoNetwork;
 use remuda_agent::links::in_process;
@@ -20,7 +20,10 @@ use remuda_agent::streams::{chunk, split};
 use remuda_runtime::{Clock, Seams, Tasks};
 use remuda_testbed::{Testbed, image};
 use remuda_wire::observe::Status;
-use remuda_wire::plan::{ContainerPlan, Desired, PlanUpdate, PortPlan, Removal, VolumeCleanup, VolumePlan};
+use remuda_wire::plan::{
+    BlkioDevice, ContainerPlan, ContainerSpec, Desired, HealthCheck, PlanUpdate, PortPlan, Removal, Ulimit,
+    VolumeCleanup, VolumePlan,
+};
 use remuda_wire::stream::{Channel, Control, StreamRequest};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -121,6 +124,84 @@ async fn the_engine_answers_every_call() {
     assert_eq!((seen.status, seen.exit_code), (Status::Exited, Some(0)));
     engine.remove(&id).await.expect("removes");
     assert!(matches!(engine.inspect(&id).await, Err(Error::NotFound(_))));
+    assert!(seams.tasks.shut_down(Duration::from_secs(5)).await);
+}
+
+/// What the engine reports of a running container is what the spec asked for, key by key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_setting_reaches_the_engine() {
+    let bed = bed();
+    let seams = Seams::real();
+    let engine = engine(&bed, &seams);
+    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let device = BlkioDevice {
+        path: "/dev/loop0".into(),
+        read_bps: Some(1 << 20),
+        write_bps: Some(2 << 20),
+        read_iops: Some(30),
+        write_iops: Some(40),
+        weight: None,
+    };
+    let spec = ContainerSpec {
+        image: image::TESTBOX.into(),
+        command: Some(texts(&["rest"])),
+        memory: Some(64 << 20),
+        memory_reservation: Some(32 << 20),
+        oom_score_adj: Some(500),
+        cpu_period: Some(50_000),
+        cpu_quota: Some(25_000),
+        cpu_set_mems: Some("0".into()),
+        pids_limit: Some(99),
+        shm_size: Some(1 << 20),
+        cgroup_parent: Some("/remuda-test".into()),
+        ipc_mode: Some("shareable".into()),
+        uts: Some("host".into()),
+        hostname: Some("not-with-uts".into()),
+        userns_mode: Some("host".into()),
+        isolation: Some("default".into()),
+        stop_signal: Some("SIGQUIT".into()),
+        dns_opt: texts(&["ndots:3"]),
+        group_add: texts(&["4321"]),
+        sysctls: [("net.ipv4.ip_default_ttl".to_owned(), "63".to_owned())].into(),
+        tmpfs: [("/scratch".to_owned(), "size=65536".to_owned())].into(),
+        ulimits: vec![Ulimit { name: "nofile".into(), soft: 111, hard: 222 }],
+        blkio_devices: vec![device],
+        health_check: Some(HealthCheck {
+            test: texts(&["CMD", "true"]),
+            interval_seconds: Some(1),
+            timeout_seconds: Some(2),
+            retries: Some(3),
+        }),
+        ..ContainerSpec::default()
+    };
+    let body = spec::create_body("u1", "all", &spec, &spec::Here::default()).expect("can be created");
+    let id = engine.create("all", &body).await.expect("creates");
+    engine.start(&id).await.expect("starts");
+    let seen = engine.inspect(&id).await.expect("is there");
+    for (part, found) in [(&body["HostConfig"], &seen["HostConfig"]), (&body, &seen["Config"])] {
+        for (key, asked) in part.as_object().expect("an object").iter().filter(|(key, _)| *key != "HostConfig") {
+            assert_eq!(&found[key.as_str()], asked, "{key}");
+        }
+    }
+
+    // And the kernel was told.
+    let inside = "cat /proc/self/limits /proc/sys/net/ipv4/ip_default_ttl /etc/resolv.conf /proc/mounts; id -G";
+    let process = engine.exec(&id, query(inside)).await.expect("execs");
+    let (said, _) = whole(process.output).await;
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    for expected in ["Max open files 111 222", " 63 ", "ndots:3", " /scratch tmpfs ", "size=64k", "size=1024k", "4321"]
+    {
+        assert!(words.contains(expected), "no `{expected}` in {words}");
+    }
+
+    // What an engine cannot do it says itself.
+    let refused = ContainerSpec { sysctls: [("none.such".to_owned(), "1".to_owned())].into(), ..spec };
+    let body = spec::create_body("u2", "refused", &refused, &spec::Here::default()).expect("can be created");
+    let told = match engine.create("refused", &body).await {
+        Ok(id) => engine.start(&id).await.expect_err("no such parameter").to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(told.contains("none.such"), "{told}");
     assert!(seams.tasks.shut_down(Duration::from_secs(5)).await);
 }
 

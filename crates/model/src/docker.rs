@@ -55,3 +55,41 @@ pub struct DockerBuild {
     #[field(create)]
     pub rm: bool,
 }
+
+/// Limits of a container at one block device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "blkioDeviceOption", no_list, access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct BlkioDeviceOption {
+    /// Bytes a second it may read.
+    #[field(create, nullable)]
+    pub read_bps: Option<i64>,
+    /// Reads a second.
+    #[field(create, nullable)]
+    pub read_iops: Option<i64>,
+    /// Relative weight at the device.
+    #[field(create, nullable)]
+    pub weight: Option<i64>,
+    /// Bytes a second it may write.
+    #[field(create, nullable)]
+    pub write_bps: Option<i64>,
+    /// Writes a second.
+    #[field(create, nullable)]
+    pub write_iops: Option<i64>,
+}
+
+/// One limit of the processes of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "ulimit", no_list, access(project = "cr", user = "r", admin = "r", service = "cr"))]
+pub struct Ulimit {
+    /// How far a process may raise the limit; that of `soft` when absent.
+    #[field(create, nullable)]
+    pub hard: Option<i64>,
+    /// `nofile`, `core`, ...
+    #[field(create, required)]
+    pub name: Option<String>,
+    /// The limit; that of `hard` when absent.
+    #[field(create, nullable)]
+    pub soft: Option<i64>,
+}

@@ -59,7 +59,7 @@ pub use audit_log::AuditLog;
 pub use container::{Container, InstanceStop, SetLabelsInput};
 pub use container_event::ContainerEvent;
 pub use credential::{AgentApiKey, ApiKey, Credential, RegistrationToken};
-pub use docker::{DockerBuild, LogConfig, RestartPolicy};
+pub use docker::{BlkioDeviceOption, DockerBuild, LogConfig, RestartPolicy, Ulimit};
 pub use host::Host;
 pub use identity::Identity;
 pub use image::{Image, ImageEngine, ImageReference};
@@ -100,6 +100,7 @@ pub fn registry() -> &'static Registry {
             AgentApiKey::type_def(),
             ApiKey::type_def(),
             AuditLog::type_def(),
+            BlkioDeviceOption::type_def(),
             ComposeConfig::type_def(),
             ComposeConfigInput::type_def(),
             Container::type_def(),
@@ -147,6 +148,7 @@ pub fn registry() -> &'static Registry {
             StoragePool::type_def(),
             Subscribe::type_def(),
             TypeDocumentation::type_def(),
+            Ulimit::type_def(),
             Volume::type_def(),
         ];
         Registry::new(types).unwrap_or_else(|error| panic!("the resource declarations contradict each other: {error}"))

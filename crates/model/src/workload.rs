@@ -10,8 +10,7 @@ use remuda_schema::{Fields, Id};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Container;
-use crate::docker::DockerBuild;
-use crate::docker::LogConfig;
+use crate::docker::{BlkioDeviceOption, DockerBuild, LogConfig, Ulimit};
 use crate::host::Host;
 use crate::volume::Volume;
 
@@ -19,6 +18,12 @@ use crate::volume::Volume;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Fields)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Workload {
+    /// Limits of single block devices, by path.
+    #[field(create, nullable)]
+    pub blkio_device_options: Option<BTreeMap<String, BlkioDeviceOption>>,
+    /// Relative weight at block devices.
+    #[field(create, nullable)]
+    pub blkio_weight: Option<i64>,
     /// How to build the image before the container is made.
     #[field(create, nullable)]
     pub build: Option<DockerBuild>,
@@ -28,12 +33,24 @@ pub struct Workload {
     /// Linux capabilities to drop.
     #[field(create, nullable, options = ["ALL", "AUDIT_CONTROL", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"])]
     pub cap_drop: Option<Vec<String>>,
+    /// Control group that the container's own is made in.
+    #[field(create, nullable)]
+    pub cgroup_parent: Option<String>,
     /// Command and arguments.
     #[field(create, nullable)]
     pub command: Option<Vec<String>>,
+    /// Length in microseconds of the period that `cpuQuota` is a part of.
+    #[field(create, nullable)]
+    pub cpu_period: Option<i64>,
+    /// Microseconds of processor time the container may use in each period.
+    #[field(create, nullable)]
+    pub cpu_quota: Option<i64>,
     /// CPUs the container may use, like `0-2,4`.
     #[field(create, nullable)]
     pub cpu_set: Option<String>,
+    /// Memory nodes the container may use, like `0-2,4`.
+    #[field(create, nullable)]
+    pub cpu_set_mems: Option<String>,
     /// Relative CPU weight.
     #[field(create, nullable)]
     pub cpu_shares: Option<i64>,
@@ -52,6 +69,9 @@ pub struct Workload {
     /// Name servers.
     #[field(create, nullable)]
     pub dns: Option<Vec<String>>,
+    /// Options of the resolver.
+    #[field(create, nullable)]
+    pub dns_opt: Option<Vec<String>>,
     /// Search domains.
     #[field(create, nullable)]
     pub dns_search: Option<Vec<String>>,
@@ -70,12 +90,33 @@ pub struct Workload {
     /// Lines of the hosts file as `name:ip`.
     #[field(create, nullable)]
     pub extra_hosts: Option<Vec<String>>,
+    /// Further groups of the user.
+    #[field(create, nullable)]
+    pub group_add: Option<Vec<String>>,
+    /// Check that Docker itself runs, as `["CMD", ...]` or `["CMD-SHELL", line]`; `["NONE"]` turns off the image's.
+    #[field(create, nullable)]
+    pub health_cmd: Option<Vec<String>>,
+    /// Seconds between two such checks.
+    #[field(create, nullable)]
+    pub health_interval: Option<i64>,
+    /// Failed checks in a row that make a container unhealthy for Docker.
+    #[field(create, nullable)]
+    pub health_retries: Option<i64>,
+    /// Seconds such a check may take.
+    #[field(create, nullable)]
+    pub health_timeout: Option<i64>,
     /// Host name.
     #[field(create, nullable, filter, min_length = 1)]
     pub hostname: Option<String>,
     /// Image as `docker:name[:tag]`.
     #[field(create, nullable)]
     pub image_uuid: Option<String>,
+    /// Whose memory and semaphores to share: `host`, `shareable`, `private`, `container:name`.
+    #[field(create, nullable)]
+    pub ipc_mode: Option<String>,
+    /// How Docker isolates the container; Linux knows `default`.
+    #[field(create, nullable)]
+    pub isolation: Option<String>,
     /// Labels.
     #[field(create)]
     pub labels: Option<BTreeMap<String, String>>,
@@ -85,18 +126,33 @@ pub struct Workload {
     /// Memory limit in bytes.
     #[field(create, nullable)]
     pub memory: Option<i64>,
+    /// Memory in bytes the container is held to when the host has little left.
+    #[field(create, nullable)]
+    pub memory_reservation: Option<i64>,
     /// Limit of memory and swap in bytes; -1 for none.
     #[field(create, nullable)]
     pub memory_swap: Option<i64>,
+    /// How eagerly the kernel swaps it out, from 0 to 100; control groups of version 1.
+    #[field(create, nullable)]
+    pub memory_swappiness: Option<i64>,
     /// Container whose network to share.
     #[field(create, nullable, filter)]
     pub network_container_id: Option<Id<Container>>,
     /// Kind of network.
     #[field(create, nullable, default = "managed", options = ["none", "bridge", "host", "managed", "container"])]
     pub network_mode: Option<String>,
+    /// Let it wait instead of killing it when its memory is used up; control groups of version 1.
+    #[field(create, nullable)]
+    pub oom_kill_disable: Option<bool>,
+    /// How soon the kernel kills it when the host is out of memory, from -1000 to 1000.
+    #[field(create, nullable)]
+    pub oom_score_adj: Option<i64>,
     /// `host` to share the process table of the host.
     #[field(create, nullable, options = ["host"])]
     pub pid_mode: Option<String>,
+    /// How many processes it may have; -1 for any number.
+    #[field(create, nullable)]
+    pub pids_limit: Option<i64>,
     /// Ports as `[[ip:]public:]private[/protocol]`.
     #[field(create, nullable)]
     pub ports: Option<Vec<String>>,
@@ -115,15 +171,39 @@ pub struct Workload {
     /// Security options of Docker.
     #[field(create, nullable)]
     pub security_opt: Option<Vec<String>>,
+    /// Size of `/dev/shm` in bytes.
+    #[field(create, nullable)]
+    pub shm_size: Option<i64>,
     /// Keep standard input open.
     #[field(create, default = false)]
     pub stdin_open: bool,
+    /// Signal that asks it to stop.
+    #[field(create, nullable)]
+    pub stop_signal: Option<String>,
+    /// Options of the storage driver for its file system.
+    #[field(create, nullable)]
+    pub storage_opt: Option<BTreeMap<String, String>>,
+    /// Kernel parameters of its namespaces.
+    #[field(create, nullable)]
+    pub sysctls: Option<BTreeMap<String, String>>,
+    /// File systems in memory: mount options by path.
+    #[field(create, nullable)]
+    pub tmpfs: Option<BTreeMap<String, String>>,
     /// Allocate a terminal.
     #[field(create, default = false)]
     pub tty: bool,
+    /// Limits of its processes.
+    #[field(create, nullable)]
+    pub ulimits: Option<Vec<Ulimit>>,
     /// User to run as.
     #[field(create, nullable, min_length = 1)]
     pub user: Option<String>,
+    /// `host` to leave out the engine's mapping of users.
+    #[field(create, nullable)]
+    pub userns_mode: Option<String>,
+    /// `host` to share the host name of the host.
+    #[field(create, nullable)]
+    pub uts: Option<String>,
     /// Version of the launch config it was made from.
     #[field(filter, default = "0")]
     pub version: Option<String>,

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::docker_name::docker_name;
 use remuda_model::states::*;
-use remuda_model::{Container, Host};
+use remuda_model::{BlkioDeviceOption, Container, Host};
 use remuda_schema::Row;
 use remuda_wire::plan::{
-    Build, ContainerPlan, ContainerSpec, Desired, LinkPlan, NetworkMode, NetworkPlan, PlanUpdate, PortPlan, Pull,
-    Removal, RestartPolicy, VolumeCleanup, VolumePlan, VolumeRemoval,
+    BlkioDevice, Build, ContainerPlan, ContainerSpec, Desired, HealthCheck, LinkPlan, NetworkMode, NetworkPlan,
+    PlanUpdate, PortPlan, Pull, Removal, RestartPolicy, Ulimit, VolumeCleanup, VolumePlan, VolumeRemoval,
 };
 
 use crate::plan::container::cleanup_volumes;
@@ -194,7 +194,64 @@ fn spec(world: &World, row: &Row<Container>) -> ContainerSpec {
         security_opt: row.security_opt.clone().unwrap_or_default(),
         log_driver: log.driver.filter(|driver| !driver.is_empty()),
         log_options: log.config.unwrap_or_default(),
+        blkio_devices: blkio_devices(row),
+        blkio_weight: row.blkio_weight,
+        cgroup_parent: row.cgroup_parent.clone(),
+        cpu_period: row.cpu_period,
+        cpu_quota: row.cpu_quota,
+        cpu_set_mems: row.cpu_set_mems.clone(),
+        dns_opt: row.dns_opt.clone().unwrap_or_default(),
+        group_add: row.group_add.clone().unwrap_or_default(),
+        health_check: health_check(row),
+        ipc_mode: row.ipc_mode.clone(),
+        isolation: row.isolation.clone(),
+        memory_reservation: row.memory_reservation,
+        memory_swappiness: row.memory_swappiness,
+        oom_kill_disable: row.oom_kill_disable == Some(true),
+        oom_score_adj: row.oom_score_adj,
+        pids_limit: row.pids_limit,
+        shm_size: row.shm_size,
+        stop_signal: row.stop_signal.clone(),
+        storage_opt: row.storage_opt.clone().unwrap_or_default(),
+        sysctls: row.sysctls.clone().unwrap_or_default(),
+        tmpfs: row.tmpfs.clone().unwrap_or_default(),
+        ulimits: ulimits(row),
+        userns_mode: row.userns_mode.clone(),
+        uts: row.uts.clone(),
     }
+}
+
+fn blkio_devices(row: &Row<Container>) -> Vec<BlkioDevice> {
+    let devices = row.blkio_device_options.iter().flatten();
+    let device = |(path, of): (&String, &BlkioDeviceOption)| BlkioDevice {
+        path: path.clone(),
+        weight: of.weight,
+        read_bps: of.read_bps,
+        write_bps: of.write_bps,
+        read_iops: of.read_iops,
+        write_iops: of.write_iops,
+    };
+    devices.map(device).collect()
+}
+
+/// A limit of which one half is given has it in both; one without any says nothing.
+fn ulimits(row: &Row<Container>) -> Vec<Ulimit> {
+    let limits = row.ulimits.iter().flatten();
+    let limits = limits.filter_map(|limit| {
+        let (soft, hard) = (limit.soft.or(limit.hard)?, limit.hard.or(limit.soft)?);
+        Some(Ulimit { name: limit.name.clone()?, soft, hard })
+    });
+    limits.collect()
+}
+
+fn health_check(row: &Row<Container>) -> Option<HealthCheck> {
+    let check = HealthCheck {
+        test: row.health_cmd.clone().unwrap_or_default(),
+        interval_seconds: row.health_interval,
+        timeout_seconds: row.health_timeout,
+        retries: row.health_retries,
+    };
+    (check != HealthCheck::default()).then_some(check)
 }
 
 /// The reference without `docker:`; simulated images keep their prefix, the simulated engine wants to see it.
@@ -467,6 +524,7 @@ impl Log {
 mod tests {
     use remuda_model::InstanceLink;
     use remuda_schema::Id;
+    use serde_json::json;
 
     use super::*;
     use crate::testing::{Language, PROJECT, world};
@@ -521,6 +579,37 @@ mod tests {
             let spec = plan_of(&w, "web").spec;
             let told = (!spec.ports.is_empty(), spec.resolver, spec.hostname.is_some());
             assert_eq!(told, (has_ports, resolver, has_host_name), "{mode} {label:?}");
+        }
+    }
+
+    #[test]
+    fn settings_of_the_engine_are_handed_on() {
+        let w = world().host("a").running("web", "a").change_container("web", |row| {
+            let fields = json!({
+                "blkioDeviceOptions": {"/dev/sda": {"weight": 1, "readBps": 2, "writeBps": 3, "readIops": 4, "writeIops": 5}},
+                "blkioWeight": 6, "cgroupParent": "/g", "cpuPeriod": 7, "cpuQuota": 8, "cpuSetMems": "0",
+                "dnsOpt": ["ndots:1"], "groupAdd": ["audio"], "healthCmd": ["CMD", "true"], "healthInterval": 9,
+                "healthRetries": 10, "healthTimeout": 11, "ipcMode": "host", "isolation": "default",
+                "memoryReservation": 12, "memorySwappiness": 13, "oomKillDisable": true, "oomScoreAdj": 14,
+                "pidsLimit": 15, "shmSize": 16, "stopSignal": "SIGQUIT", "storageOpt": {"size": "1G"},
+                "sysctls": {"a.b": "1"}, "tmpfs": {"/run": ""}, "usernsMode": "host", "uts": "host",
+                "ulimits": [{"name": "nofile", "soft": 17}, {"name": "core", "hard": 18}, {"name": "empty"}],
+            });
+            row.workload = serde_json::from_value(fields).expect("a workload");
+        });
+        let written = serde_json::to_value(plan_of(&w, "web").spec).expect("a spec");
+        let expected = json!({
+            "blkioDevices": [{"path": "/dev/sda", "weight": 1, "readBps": 2, "writeBps": 3, "readIops": 4, "writeIops": 5}],
+            "blkioWeight": 6, "cgroupParent": "/g", "cpuPeriod": 7, "cpuQuota": 8, "cpuSetMems": "0",
+            "dnsOpt": ["ndots:1"], "groupAdd": ["audio"], "ipcMode": "host", "isolation": "default",
+            "healthCheck": {"test": ["CMD", "true"], "intervalSeconds": 9, "timeoutSeconds": 11, "retries": 10},
+            "memoryReservation": 12, "memorySwappiness": 13, "oomKillDisable": true, "oomScoreAdj": 14,
+            "pidsLimit": 15, "shmSize": 16, "stopSignal": "SIGQUIT", "storageOpt": {"size": "1G"},
+            "sysctls": {"a.b": "1"}, "tmpfs": {"/run": ""}, "usernsMode": "host", "uts": "host",
+            "ulimits": [{"name": "nofile", "soft": 17, "hard": 17}, {"name": "core", "soft": 18, "hard": 18}],
+        });
+        for (field, value) in expected.as_object().expect("fields") {
+            assert_eq!(&written[field], value, "{field}");
         }
     }
 

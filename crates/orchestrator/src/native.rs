@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use remuda_model::states::{RUNNING, STOPPED};
-use remuda_model::{Container, Network, RestartPolicy, Workload};
+use remuda_model::{BlkioDeviceOption, Container, Network, RestartPolicy, Ulimit, Workload};
 use remuda_schema::{Id, Row};
 use remuda_store::{Error, Query, Scope, Tx};
 use remuda_wire::observe::ContainerObserved;
@@ -69,6 +69,19 @@ fn container(
         maximum_retry_count: number(&host["RestartPolicy"]["MaximumRetryCount"]),
     });
     let workload = Workload {
+        ports: ports(observed),
+        labels: Some(labels),
+        network_mode: Some(network_mode),
+        network_container_id: network_container.map(Id::new),
+        version: Some("0".to_owned()),
+        ..settings(config, host)
+    };
+    Ok(Container { workload, restart_policy: policy, ..Container::default() })
+}
+
+/// The fields that stand in the inspection as they were given; zero and empty mean not given.
+fn settings(config: &Value, host: &Value) -> Workload {
+    Workload {
         image_uuid: text(&config["Image"]).map(|image| format!("docker:{image}")),
         command: list(&config["Cmd"]),
         entry_point: list(&config["Entrypoint"]),
@@ -98,6 +111,33 @@ fn container(
         cpu_set: text(&host["CpusetCpus"]),
         pid_mode: text(&host["PidMode"]).filter(|mode| mode == "host"),
         volume_driver: text(&host["VolumeDriver"]),
+        blkio_device_options: blkio_device_options(host),
+        blkio_weight: number(&host["BlkioWeight"]),
+        cgroup_parent: text(&host["CgroupParent"]),
+        cpu_period: number(&host["CpuPeriod"]),
+        cpu_quota: number(&host["CpuQuota"]),
+        cpu_set_mems: text(&host["CpusetMems"]),
+        dns_opt: list(&host["DnsOptions"]),
+        group_add: list(&host["GroupAdd"]),
+        health_cmd: list(&config["Healthcheck"]["Test"]),
+        health_interval: seconds(&config["Healthcheck"]["Interval"]),
+        health_retries: number(&config["Healthcheck"]["Retries"]),
+        health_timeout: seconds(&config["Healthcheck"]["Timeout"]),
+        ipc_mode: text(&host["IpcMode"]),
+        isolation: text(&host["Isolation"]),
+        memory_reservation: number(&host["MemoryReservation"]),
+        memory_swappiness: host["MemorySwappiness"].as_i64().filter(|swappiness| *swappiness >= 0),
+        oom_kill_disable: host["OomKillDisable"].as_bool().filter(|is_disabled| *is_disabled),
+        oom_score_adj: number(&host["OomScoreAdj"]),
+        pids_limit: number(&host["PidsLimit"]),
+        shm_size: number(&host["ShmSize"]),
+        stop_signal: text(&config["StopSignal"]),
+        storage_opt: map(&host["StorageOpt"]),
+        sysctls: map(&host["Sysctls"]),
+        tmpfs: map(&host["Tmpfs"]),
+        ulimits: ulimits(&host["Ulimits"]),
+        userns_mode: text(&host["UsernsMode"]),
+        uts: text(&host["UTSMode"]),
         devices: host["Devices"].as_array().filter(|devices| !devices.is_empty()).map(|devices| {
             let one = |device: &Value| {
                 let path = |key: &str| device[key].as_str().unwrap_or_default().to_owned();
@@ -106,14 +146,8 @@ fn container(
             };
             devices.iter().map(one).collect()
         }),
-        ports: ports(observed),
-        labels: Some(labels),
-        network_mode: Some(network_mode),
-        network_container_id: network_container.map(Id::new),
-        version: Some("0".to_owned()),
         ..Workload::default()
-    };
-    Ok(Container { workload, restart_policy: policy, ..Container::default() })
+    }
 }
 
 fn ports(observed: &ContainerObserved) -> Option<Vec<String>> {
@@ -168,6 +202,40 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
+fn seconds(nanoseconds: &Value) -> Option<i64> {
+    number(nanoseconds).map(|nanoseconds| nanoseconds / 1_000_000_000)
+}
+
+fn map(value: &Value) -> Option<BTreeMap<String, String>> {
+    Some(texts(value)).filter(|map| !map.is_empty())
+}
+
+fn ulimits(value: &Value) -> Option<Vec<Ulimit>> {
+    let limits = value.as_array().filter(|limits| !limits.is_empty())?.iter();
+    let limit = |limit: &Value| Ulimit {
+        name: text(&limit["Name"]),
+        soft: limit["Soft"].as_i64(),
+        hard: limit["Hard"].as_i64(),
+    };
+    Some(limits.map(limit).collect())
+}
+
+fn blkio_device_options(host: &Value) -> Option<BTreeMap<String, BlkioDeviceOption>> {
+    let mut options: BTreeMap<String, BlkioDeviceOption> = BTreeMap::new();
+    let mut read = |key: &str, unit: &str, place: fn(&mut BlkioDeviceOption) -> &mut Option<i64>| {
+        for device in host[key].as_array().into_iter().flatten() {
+            let Some(path) = text(&device["Path"]) else { continue };
+            *place(options.entry(path).or_default()) = number(&device[unit]);
+        }
+    };
+    read("BlkioWeightDevice", "Weight", |of| &mut of.weight);
+    read("BlkioDeviceReadBps", "Rate", |of| &mut of.read_bps);
+    read("BlkioDeviceWriteBps", "Rate", |of| &mut of.write_bps);
+    read("BlkioDeviceReadIOps", "Rate", |of| &mut of.read_iops);
+    read("BlkioDeviceWriteIOps", "Rate", |of| &mut of.write_iops);
+    Some(options).filter(|options| !options.is_empty())
+}
+
 fn number(value: &Value) -> Option<i64> {
     value.as_i64().filter(|number| *number != 0)
 }
@@ -185,4 +253,43 @@ fn list(value: &Value) -> Option<Vec<String>> {
 fn texts(value: &Value) -> BTreeMap<String, String> {
     let entries = value.as_object().into_iter().flatten();
     entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_of_the_engine_are_read_back() {
+        let inspect = json!({
+            "Config": {
+                "StopSignal": "SIGQUIT",
+                "Healthcheck": {"Test": ["CMD", "true"], "Interval": 9_000_000_000_i64, "Retries": 10},
+            },
+            "HostConfig": {
+                "BlkioWeight": 0, "BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 2}],
+                "BlkioWeightDevice": [{"Path": "/dev/sda", "Weight": 1}], "CpuPeriod": 7, "DnsOptions": [],
+                "MemorySwappiness": 0, "OomKillDisable": false, "Tmpfs": {"/run": "size=1m"}, "Sysctls": null,
+                "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 1}], "UTSMode": "host",
+            },
+        });
+        let read = settings(&inspect["Config"], &inspect["HostConfig"]);
+        let device = BlkioDeviceOption { read_bps: Some(2), weight: Some(1), ..BlkioDeviceOption::default() };
+        let expected = Workload {
+            blkio_device_options: Some([("/dev/sda".to_owned(), device)].into()),
+            cpu_period: Some(7),
+            health_cmd: Some(vec!["CMD".to_owned(), "true".to_owned()]),
+            health_interval: Some(9),
+            health_retries: Some(10),
+            memory_swappiness: Some(0),
+            stop_signal: Some("SIGQUIT".to_owned()),
+            tmpfs: Some([("/run".to_owned(), "size=1m".to_owned())].into()),
+            ulimits: Some(vec![Ulimit { name: Some("core".to_owned()), soft: Some(0), hard: Some(1) }]),
+            uts: Some("host".to_owned()),
+            ..Workload::default()
+        };
+        assert_eq!(read, expected);
+    }
 }

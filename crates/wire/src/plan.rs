@@ -115,6 +115,62 @@ pub struct ContainerSpec {
     pub security_opt: Vec<String>,
     pub log_driver: Option<String>,
     pub log_options: BTreeMap<String, String>,
+    pub blkio_devices: Vec<BlkioDevice>,
+    pub blkio_weight: Option<i64>,
+    pub cgroup_parent: Option<String>,
+    pub cpu_period: Option<i64>,
+    pub cpu_quota: Option<i64>,
+    pub cpu_set_mems: Option<String>,
+    pub dns_opt: Vec<String>,
+    pub group_add: Vec<String>,
+    /// The engine's own check.
+    pub health_check: Option<HealthCheck>,
+    pub ipc_mode: Option<String>,
+    pub isolation: Option<String>,
+    pub memory_reservation: Option<i64>,
+    pub memory_swappiness: Option<i64>,
+    pub oom_kill_disable: bool,
+    pub oom_score_adj: Option<i64>,
+    pub pids_limit: Option<i64>,
+    pub shm_size: Option<i64>,
+    pub stop_signal: Option<String>,
+    pub storage_opt: BTreeMap<String, String>,
+    pub sysctls: BTreeMap<String, String>,
+    pub tmpfs: BTreeMap<String, String>,
+    pub ulimits: Vec<Ulimit>,
+    pub userns_mode: Option<String>,
+    pub uts: Option<String>,
+}
+
+/// Limits at one block device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BlkioDevice {
+    pub path: String,
+    pub weight: Option<i64>,
+    pub read_bps: Option<i64>,
+    pub write_bps: Option<i64>,
+    pub read_iops: Option<i64>,
+    pub write_iops: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ulimit {
+    pub name: String,
+    pub soft: i64,
+    pub hard: i64,
+}
+
+/// A check that the engine runs. What is `None` is the image's, or the engine's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HealthCheck {
+    /// Empty: the image's.
+    pub test: Vec<String>,
+    pub interval_seconds: Option<i64>,
+    pub timeout_seconds: Option<i64>,
+    pub retries: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use remuda_wire::plan::{ContainerSpec, NetworkMode};
+use remuda_wire::plan::{BlkioDevice, ContainerSpec, HealthCheck, NetworkMode, Ulimit};
 use serde_json::{Map, Value, json};
 
 use crate::engine::inspect::UUID_LABEL;
@@ -52,14 +52,17 @@ pub fn create_body(uuid: &str, name: &str, spec: &ContainerSpec, here: &Here) ->
     put(&mut body, "Entrypoint", spec.entry_point.as_ref());
     let environment: Vec<String> = spec.environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
     put(&mut body, "Env", filled(&environment));
-    put(&mut body, "WorkingDir", spec.working_dir.as_ref().filter(|text| !text.is_empty()));
-    put(&mut body, "User", spec.user.as_ref().filter(|text| !text.is_empty()));
-    put(&mut body, "Domainname", spec.domain_name.as_ref().filter(|text| !text.is_empty()));
-    if !matches!(spec.network, NetworkMode::Host | NetworkMode::Container { .. }) {
-        put(&mut body, "Hostname", spec.hostname.as_ref().filter(|text| !text.is_empty()));
+    put(&mut body, "WorkingDir", given(&spec.working_dir));
+    put(&mut body, "User", given(&spec.user));
+    put(&mut body, "Domainname", given(&spec.domain_name));
+    let joins_names = matches!(spec.network, NetworkMode::Host | NetworkMode::Container { .. });
+    if !joins_names && spec.uts.as_deref() != Some("host") {
+        put(&mut body, "Hostname", given(&spec.hostname));
     }
     put(&mut body, "Tty", Some(spec.tty));
     put(&mut body, "OpenStdin", Some(spec.stdin_open));
+    put(&mut body, "StopSignal", given(&spec.stop_signal));
+    put(&mut body, "Healthcheck", spec.health_check.as_ref().map(health_check));
     put(&mut body, "Labels", Some(labels(uuid, name, spec, here)));
 
     let mut host = Map::new();
@@ -79,6 +82,14 @@ fn put<T: serde::Serialize>(body: &mut Map<String, Value>, key: &str, value: Opt
     if let Some(value) = value.filter(|value| !value.is_null()) {
         body.insert(key.to_owned(), value);
     }
+}
+
+fn given(text: &Option<String>) -> Option<&String> {
+    text.as_ref().filter(|text| !text.is_empty())
+}
+
+fn set(number: Option<i64>) -> Option<i64> {
+    number.filter(|number| *number != 0)
 }
 
 fn filled(list: &[String]) -> Option<&[String]> {
@@ -203,7 +214,7 @@ fn volumes(
     let from: Result<Vec<String>, Error> =
         spec.volumes_from.iter().map(|uuid| docker_id(here, uuid, "volumes").map(str::to_owned)).collect();
     put(host, "VolumesFrom", filled(&from?));
-    put(host, "VolumeDriver", spec.volume_driver.as_ref().filter(|driver| !driver.is_empty()));
+    put(host, "VolumeDriver", given(&spec.volume_driver));
     Ok(())
 }
 
@@ -214,12 +225,32 @@ fn resources(spec: &ContainerSpec, host: &mut Map<String, Value>) -> Result<(), 
         let retries = policy.maximum_retry_count.filter(|_| policy.name == "on-failure").unwrap_or(0);
         host.insert("RestartPolicy".to_owned(), json!({ "Name": policy.name, "MaximumRetryCount": retries }));
     }
-    let set = |number: Option<i64>| number.filter(|number| *number != 0);
     put(host, "Memory", set(spec.memory));
     put(host, "MemorySwap", set(spec.memory_swap));
     put(host, "CpuShares", set(spec.cpu_shares));
-    put(host, "CpusetCpus", spec.cpu_set.as_ref().filter(|set| !set.is_empty()));
-    put(host, "PidMode", spec.pid_mode.as_ref().filter(|mode| !mode.is_empty()));
+    put(host, "CpusetCpus", given(&spec.cpu_set));
+    put(host, "CpusetMems", given(&spec.cpu_set_mems));
+    put(host, "CpuPeriod", set(spec.cpu_period));
+    put(host, "CpuQuota", set(spec.cpu_quota));
+    put(host, "MemoryReservation", set(spec.memory_reservation));
+    // Zero is a wish here: never swap.
+    put(host, "MemorySwappiness", spec.memory_swappiness);
+    put(host, "OomKillDisable", spec.oom_kill_disable.then_some(true));
+    put(host, "OomScoreAdj", set(spec.oom_score_adj));
+    put(host, "PidsLimit", set(spec.pids_limit));
+    put(host, "ShmSize", set(spec.shm_size));
+    put(host, "Ulimits", Some(spec.ulimits.iter().map(ulimit).collect::<Vec<_>>()).filter(|list| !list.is_empty()));
+    put(host, "CgroupParent", given(&spec.cgroup_parent));
+    put(host, "IpcMode", given(&spec.ipc_mode));
+    put(host, "UTSMode", given(&spec.uts));
+    put(host, "UsernsMode", given(&spec.userns_mode));
+    put(host, "Isolation", given(&spec.isolation));
+    put(host, "GroupAdd", filled(&spec.group_add));
+    put(host, "Sysctls", some(&spec.sysctls));
+    put(host, "StorageOpt", some(&spec.storage_opt));
+    put(host, "Tmpfs", some(&spec.tmpfs));
+    block_devices(spec, host);
+    put(host, "PidMode", given(&spec.pid_mode));
     put(host, "Privileged", spec.privileged.then_some(true));
     put(host, "ReadonlyRootfs", spec.read_only.then_some(true));
     put(host, "CapAdd", filled(&spec.cap_add));
@@ -230,6 +261,39 @@ fn resources(spec: &ContainerSpec, host: &mut Map<String, Value>) -> Result<(), 
         host.insert("LogConfig".to_owned(), json!({ "Type": driver, "Config": spec.log_options }));
     }
     Ok(())
+}
+
+fn some(map: &BTreeMap<String, String>) -> Option<&BTreeMap<String, String>> {
+    (!map.is_empty()).then_some(map)
+}
+
+fn ulimit(limit: &Ulimit) -> Value {
+    json!({ "Name": limit.name, "Soft": limit.soft, "Hard": limit.hard })
+}
+
+fn block_devices(spec: &ContainerSpec, host: &mut Map<String, Value>) {
+    put(host, "BlkioWeight", set(spec.blkio_weight));
+    let mut limit = |key: &str, unit: &str, of: fn(&BlkioDevice) -> Option<i64>| {
+        let limited = spec.blkio_devices.iter().filter_map(|device| Some((device, set(of(device))?)));
+        let list: Vec<Value> = limited.map(|(device, amount)| json!({ "Path": device.path, unit: amount })).collect();
+        put(host, key, Some(list).filter(|list| !list.is_empty()));
+    };
+    limit("BlkioWeightDevice", "Weight", |device| device.weight);
+    limit("BlkioDeviceReadBps", "Rate", |device| device.read_bps);
+    limit("BlkioDeviceWriteBps", "Rate", |device| device.write_bps);
+    limit("BlkioDeviceReadIOps", "Rate", |device| device.read_iops);
+    limit("BlkioDeviceWriteIOps", "Rate", |device| device.write_iops);
+}
+
+/// The engine counts in nanoseconds.
+fn health_check(check: &HealthCheck) -> Value {
+    let nanoseconds = |seconds: Option<i64>| set(seconds).map(|seconds| seconds.saturating_mul(1_000_000_000));
+    let mut body = Map::new();
+    put(&mut body, "Test", filled(&check.test));
+    put(&mut body, "Interval", nanoseconds(check.interval_seconds));
+    put(&mut body, "Timeout", nanoseconds(check.timeout_seconds));
+    put(&mut body, "Retries", set(check.retries));
+    Value::Object(body)
 }
 
 fn device(entry: &str) -> Result<Value, Error> {
@@ -262,6 +326,7 @@ fn names(spec: &ContainerSpec, here: &Here, host: &mut Map<String, Value>) {
     }
     search.extend(spec.dns_search.iter().cloned());
     put(host, "DnsSearch", filled(&search));
+    put(host, "DnsOptions", filled(&spec.dns_opt));
     put(host, "ExtraHosts", filled(&spec.extra_hosts));
 }
 
@@ -496,6 +561,86 @@ mod tests {
                 },
                 json!({"HostConfig": {"CapAdd": ["NET_ADMIN"], "CapDrop": ["ALL"], "SecurityOpt": ["label:x"]}}),
                 vec![],
+            ),
+            (
+                ContainerSpec {
+                    cpu_period: Some(1),
+                    cpu_quota: Some(2),
+                    cpu_set_mems: Some("0".into()),
+                    memory_reservation: Some(3),
+                    memory_swappiness: Some(0),
+                    oom_score_adj: Some(-4),
+                    oom_kill_disable: true,
+                    pids_limit: Some(-1),
+                    shm_size: Some(5),
+                    ..d()
+                },
+                json!({"HostConfig": {"CpuPeriod": 1, "CpuQuota": 2, "CpusetMems": "0", "MemoryReservation": 3,
+                    "MemorySwappiness": 0, "OomScoreAdj": -4, "OomKillDisable": true, "PidsLimit": -1, "ShmSize": 5}}),
+                vec![],
+            ),
+            (
+                ContainerSpec {
+                    cgroup_parent: Some("/g".into()),
+                    ipc_mode: Some("host".into()),
+                    uts: Some("host".into()),
+                    hostname: Some("h".into()),
+                    userns_mode: Some("host".into()),
+                    isolation: Some("default".into()),
+                    stop_signal: Some("SIGQUIT".into()),
+                    ..d()
+                },
+                json!({"StopSignal": "SIGQUIT", "HostConfig": {"CgroupParent": "/g", "IpcMode": "host",
+                    "UTSMode": "host", "UsernsMode": "host", "Isolation": "default"}}),
+                vec!["/Hostname"],
+            ),
+            (
+                ContainerSpec {
+                    group_add: texts(&["audio"]),
+                    dns_opt: texts(&["ndots:1"]),
+                    sysctls: [("net.core.somaxconn".into(), "9".into())].into(),
+                    storage_opt: [("size".into(), "1G".into())].into(),
+                    tmpfs: [("/run".into(), "size=1m".into())].into(),
+                    ulimits: vec![Ulimit { name: "core".into(), soft: 0, hard: 1 }],
+                    ..d()
+                },
+                json!({"HostConfig": {"GroupAdd": ["audio"], "DnsOptions": ["ndots:1"],
+                    "Sysctls": {"net.core.somaxconn": "9"}, "StorageOpt": {"size": "1G"},
+                    "Tmpfs": {"/run": "size=1m"}, "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 1}]}}),
+                vec![],
+            ),
+            (
+                ContainerSpec {
+                    blkio_weight: Some(10),
+                    blkio_devices: vec![
+                        BlkioDevice {
+                            path: "/dev/a".into(),
+                            read_bps: Some(1),
+                            write_iops: Some(2),
+                            ..Default::default()
+                        },
+                        BlkioDevice { path: "/dev/b".into(), weight: Some(3), ..Default::default() },
+                    ],
+                    ..d()
+                },
+                json!({"HostConfig": {"BlkioWeight": 10,
+                    "BlkioDeviceReadBps": [{"Path": "/dev/a", "Rate": 1}],
+                    "BlkioDeviceWriteIOps": [{"Path": "/dev/a", "Rate": 2}],
+                    "BlkioWeightDevice": [{"Path": "/dev/b", "Weight": 3}]}}),
+                vec!["/HostConfig/BlkioDeviceWriteBps", "/HostConfig/BlkioDeviceReadIOps"],
+            ),
+            (
+                ContainerSpec {
+                    health_check: Some(HealthCheck {
+                        test: texts(&["CMD", "true"]),
+                        interval_seconds: Some(5),
+                        timeout_seconds: None,
+                        retries: Some(2),
+                    }),
+                    ..d()
+                },
+                json!({"Healthcheck": {"Test": ["CMD", "true"], "Interval": 5_000_000_000_i64, "Retries": 2}}),
+                vec!["/Healthcheck/Timeout"],
             ),
             (
                 ContainerSpec { log_driver: Some("syslog".into()), ..d() },

@@ -7,6 +7,7 @@ mod ride;
 use std::collections::BTreeMap;
 
 use ride::{Ride, eventually};
+use serde_json::{Value, json};
 
 #[test]
 fn a_compose_stack_comes_up_and_finds_its_services_by_name() {
@@ -100,6 +101,45 @@ fn whatever_is_killed_the_same_containers_run_again() {
     ride.start_agent();
     ride.start_server();
     ride.settled(&before, &answers);
+}
+
+/// Each key of a compose file that is a setting of the engine, all the way: file, launch config, plan, container.
+#[test]
+fn settings_of_a_compose_file_reach_the_engine() {
+    let ride = Ride::start();
+    ride.cli(&["-f", "crates/remuda/tests/docker/settings.yml", "up", "-d"]);
+    let inspect = ride.docker(&["inspect", &ride.container("settings_all_1")]);
+    let inspect: Value = serde_json::from_str(&inspect).unwrap();
+    for (pointer, expected) in [
+        ("/HostConfig/BlkioDeviceReadBps", json!([{"Path": "/dev/loop0", "Rate": 1 << 20}])),
+        ("/HostConfig/BlkioDeviceWriteBps", json!([{"Path": "/dev/loop0", "Rate": 2 << 20}])),
+        ("/HostConfig/BlkioDeviceReadIOps", json!([{"Path": "/dev/loop0", "Rate": 30}])),
+        ("/HostConfig/BlkioDeviceWriteIOps", json!([{"Path": "/dev/loop0", "Rate": 40}])),
+        ("/HostConfig/CgroupParent", json!("/settings")),
+        ("/HostConfig/CpuPeriod", json!(50_000)),
+        ("/HostConfig/CpuQuota", json!(25_000)),
+        ("/HostConfig/DnsOptions", json!(["ndots:3"])),
+        ("/HostConfig/GroupAdd", json!(["4321"])),
+        ("/HostConfig/IpcMode", json!("shareable")),
+        ("/HostConfig/Isolation", json!("default")),
+        ("/HostConfig/MemoryReservation", json!(32 << 20)),
+        ("/HostConfig/OomScoreAdj", json!(500)),
+        ("/HostConfig/PidsLimit", json!(99)),
+        ("/HostConfig/ShmSize", json!(1 << 20)),
+        ("/HostConfig/Sysctls", json!({"net.ipv4.ip_default_ttl": "63"})),
+        ("/HostConfig/Tmpfs", json!({"/scratch": "size=65536"})),
+        ("/HostConfig/Ulimits", json!([{"Name": "nofile", "Soft": 111, "Hard": 222}])),
+        ("/HostConfig/UsernsMode", json!("host")),
+        ("/HostConfig/UTSMode", json!("host")),
+        ("/Config/StopSignal", json!("SIGQUIT")),
+        ("/Config/Healthcheck/Test", json!(["CMD", "true"])),
+        ("/Config/Healthcheck/Interval", json!(5_000_000_000_i64)),
+        ("/Config/Healthcheck/Timeout", json!(2_000_000_000_i64)),
+        ("/Config/Healthcheck/Retries", json!(3)),
+    ] {
+        assert_eq!(inspect[0].pointer(pointer), Some(&expected), "{pointer}");
+    }
+    ride.cli(&["rm", "settings", "--force"]);
 }
 
 /// The text after `start` up to `end`.
