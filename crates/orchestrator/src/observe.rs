@@ -4,7 +4,7 @@
 //! The host is believed about what is; what shall be stays the server's. A container in a process of the server's own
 //! only takes the step that ends it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::states::*;
 use remuda_model::{Container, Host, IpAddress, Mount, Port, StoragePool, Volume};
@@ -31,9 +31,13 @@ pub struct Observer {
 
 /// Writes what the report says.
 pub fn report(tx: &mut Tx<'_>, who: &Observer, report: &StateReport) -> Result<(), Error> {
+    let mut known = known(tx, who, report)?;
     for change in &report.changes {
         match change {
-            StateChange::Container(observed) => container(tx, who, observed)?,
+            StateChange::Container(observed) => {
+                let row = observed.uuid.as_ref().and_then(|uuid| known.remove(uuid));
+                container(tx, who, observed, row)?
+            }
             StateChange::ContainerGone { uuid, docker_id } => {
                 if let Some(row) = find(tx, who, uuid.as_deref(), docker_id.as_deref().unwrap_or_default())? {
                     gone(tx, who, row)?;
@@ -51,6 +55,28 @@ pub fn report(tx: &mut Tx<'_>, who: &Observer, report: &StateReport) -> Result<(
     Ok(())
 }
 
+/// The rows of the containers that the report speaks of once, read together: no other change in it writes them.
+fn known(tx: &Tx<'_>, who: &Observer, report: &StateReport) -> Result<BTreeMap<String, Row<Container>>, Error> {
+    let mut n_changes: BTreeMap<&str, usize> = BTreeMap::new();
+    for change in &report.changes {
+        let uuid = match change {
+            StateChange::Container(observed) => observed.uuid.as_deref(),
+            StateChange::ContainerGone { uuid, .. } => uuid.as_deref(),
+            StateChange::StartFailed(failed) => Some(failed.uuid.as_str()),
+            StateChange::VolumeGone { .. } | StateChange::VolumeKept { .. } | StateChange::Network { .. } => None,
+        };
+        if let Some(uuid) = uuid {
+            *n_changes.entry(uuid).or_default() += 1;
+        }
+    }
+    let once: Vec<&str> = n_changes.into_iter().filter_map(|(uuid, n)| (n == 1).then_some(uuid)).collect();
+    if once.len() < 2 {
+        return Ok(BTreeMap::new());
+    }
+    let rows = tx.list(&Scope::Account(who.project_id), &Query::new().all().any_of("uuid", once))?;
+    Ok(rows.into_iter().map(|row: Row<Container>| (row.meta.uuid.clone(), row)).collect())
+}
+
 /// The row of a container of this host: by our uuid, else by Docker's id.
 fn find(tx: &Tx<'_>, who: &Observer, uuid: Option<&str>, docker_id: &str) -> Result<Option<Row<Container>>, Error> {
     let scope = Scope::Account(who.project_id);
@@ -66,10 +92,17 @@ fn find(tx: &Tx<'_>, who: &Observer, uuid: Option<&str>, docker_id: &str) -> Res
     tx.first::<Container>(&scope, &query)
 }
 
-fn container(tx: &mut Tx<'_>, who: &Observer, observed: &ContainerObserved) -> Result<(), Error> {
-    let Some(mut row) = find(tx, who, observed.uuid.as_deref(), &observed.docker_id)? else {
-        return native::import(tx, who, observed);
+fn container(
+    tx: &mut Tx<'_>,
+    who: &Observer,
+    observed: &ContainerObserved,
+    known: Option<Row<Container>>,
+) -> Result<(), Error> {
+    let found = match known {
+        Some(row) => Some(row),
+        None => find(tx, who, observed.uuid.as_deref(), &observed.docker_id)?,
     };
+    let Some(mut row) = found else { return native::import(tx, who, observed) };
     // Placed elsewhere meanwhile: this copy is not the one the row speaks of.
     if row.host_id.is_some_and(|id| id.number() != who.host_id) {
         return Ok(());

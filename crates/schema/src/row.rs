@@ -43,7 +43,7 @@ pub struct Meta {
     /// When a removed row leaves the lists and may be purged.
     pub remove_time: Option<Time>,
     pub progress: Progress,
-    /// Revision of the row's last write; 0 until committed.
+    /// How often the row was written: guards against lost updates. 0 until committed.
     pub revision: i64,
 }
 

@@ -153,20 +153,20 @@ impl Table {
             .join(" OR ");
         let update = format!(
             "UPDATE \"{name}\" SET kind = $1, account_id = $2, name = $3, state = $4, removed = $5, remove_time = $6, \
-             body = $7, revision = $8 WHERE id = $9 AND ({changed})"
+             body = $7, revision = revision + 1 WHERE id = $8 AND ({changed})"
         );
-        let values = "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10";
-        let rest = "kind, account_id, uuid, name, state, created, removed, remove_time, revision, body";
+        let values = "VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8, $9";
+        let rest = "revision, kind, account_id, uuid, name, state, created, removed, remove_time, body";
         let once = "ON CONFLICT (uuid) DO NOTHING RETURNING id";
         Table {
             name,
             indexed: BTreeMap::new(),
             insert: format!("INSERT INTO \"{name}\" ({rest}) {values}) {once}"),
             insert_numbered: format!(
-                "INSERT INTO \"{name}\" ({rest}, id) {values}, $11) ON CONFLICT DO NOTHING RETURNING id"
+                "INSERT INTO \"{name}\" ({rest}, id) {values}, $10) ON CONFLICT DO NOTHING RETURNING id"
             ),
             update_written: update.clone(),
-            update: format!("{update} AND revision = $10"),
+            update: format!("{update} AND revision = $9"),
             delete: format!("DELETE FROM \"{name}\" WHERE id = $1 RETURNING kind, account_id"),
             locate: format!("SELECT revision FROM \"{name}\" WHERE id = $1"),
         }

@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use remuda_runtime::{Seams, Tasks};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -45,14 +45,21 @@ const STATEMENTS: usize = 500;
 /// Serialises the start of servers on one database.
 const MIGRATION_LOCK: i64 = 0x72_656d_7564_6101;
 
-// Rows are few and wide, and what is asked for has an index: reading everything to sort it, with or without helpers, is
-// never right, though PostgreSQL's defaults (made for disks that seek) think so of pages far down a list.
-const BEGIN_WRITE: &str = "BEGIN; SET LOCAL lock_timeout = '15s'; SET LOCAL statement_timeout = '60s'; \
-     SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL random_page_cost = 1.1; \
-     SET LOCAL max_parallel_workers_per_gather = 0";
-const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '60s'; \
-     SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL random_page_cost = 1.1; \
-     SET LOCAL max_parallel_workers_per_gather = 0";
+/// Set once per connection. Rows are few and wide, and what is asked for has an index: reading everything to sort it, with
+/// or without helpers, is never right, though PostgreSQL's defaults (made for disks that seek) think so of pages far down
+/// a list.
+const SETTINGS: &str = "SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; \
+     SET lock_timeout = '15s'; SET random_page_cost = 1.1; SET max_parallel_workers_per_gather = 0";
+const BEGIN_WRITE: &str = "BEGIN";
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Records what was written under the next revision and tells the others. From taking the revision to the commit this
+/// transaction is alone. `$1` is the time, the arrays are the rows: table, kind, number, owner.
+const TAKE_REVISION: &str = "WITH h AS (UPDATE head SET revision = revision + 1 RETURNING revision), c AS (INSERT INTO \
+     change (revision, seq, table_name, kind, row_id, account_id, at) SELECT h.revision, x.seq, x.table_name, x.kind, \
+     x.row_id, x.account_id, $1 FROM h, unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY \
+     AS x(table_name, kind, row_id, account_id, seq)) \
+     SELECT h.revision, pg_notify('remuda_change', h.revision::text) FROM h";
 
 /// What [`migrate`] asks: which tables and indexes exist.
 pub(crate) const EXISTING: &str =
@@ -119,6 +126,9 @@ pub(crate) async fn open(
         .create_timeout(Some(POOL_TIMEOUT))
         .recycle_timeout(Some(POOL_TIMEOUT))
         .runtime(Runtime::Tokio1)
+        .post_create(Hook::async_fn(|client, _| {
+            Box::pin(async move { client.batch_execute(SETTINGS).await.map_err(HookError::Backend) })
+        }))
         .build()
         .map_err(|error| OpenError::Url { reason: error.to_string() })?;
     let tasks = seams.tasks.child();
@@ -324,7 +334,7 @@ impl Session {
 
     fn run(&self, job: &mut dyn WriteJob, layout: &Layout, seams: &Seams) -> Run {
         let conn = Conn::Postgres(self);
-        let mut tx = Tx::new(Read { conn, layout }, &seams.clock, &seams.random, 0);
+        let mut tx = Tx::new(Read { conn, layout }, &seams.clock, &seams.random);
         let wanted = job.run(&mut tx);
         let failed = self.failed.borrow().clone();
         let outcome = match (wanted, failed) {
@@ -356,7 +366,7 @@ impl Session {
         Run::Done(outcome)
     }
 
-    /// Takes the revision, stamps what was written, tells the others, and commits, all in one round trip.
+    /// Takes the revision, records what was written, tells the others, and commits, all in one round trip.
     fn commit(&self, tx: &Tx<'_>) -> Result<i64, Error> {
         let written = tx.written();
         if written.is_empty() {
@@ -364,36 +374,18 @@ impl Session {
             self.end("COMMIT")?;
             return Ok(revision);
         }
-        let mut params = vec![
+        let params = [
             Param::Int(tx.now_ms()),
             Param::Texts(written.iter().map(|row| row.table.to_owned()).collect()),
             Param::Texts(written.iter().map(|row| row.kind.clone()).collect()),
             Param::Ints(written.iter().map(|row| Some(row.id)).collect()),
             Param::Ints(written.iter().map(|row| row.account_id).collect()),
         ];
-        let mut stamps = String::new();
-        let mut tables: Vec<&'static str> = written.iter().filter(|row| !row.deleted).map(|row| row.table).collect();
-        tables.sort_unstable();
-        tables.dedup();
-        for (table, number) in tables.iter().zip(6..) {
-            let ids =
-                written.iter().filter(|row| !row.deleted && row.table == *table).map(|row| Some(row.id)).collect();
-            params.push(Param::Ints(ids));
-            stamps.push_str(&format!(
-                ", stamp{number} AS (UPDATE \"{table}\" SET revision = h.revision FROM h WHERE id = ANY(${number}))"
-            ));
-        }
-        let text = format!(
-            "WITH h AS (UPDATE head SET revision = revision + 1 RETURNING revision), c AS (INSERT INTO change \
-             (revision, seq, table_name, kind, row_id, account_id, at) SELECT h.revision, x.seq, x.table_name, x.kind, \
-             x.row_id, x.account_id, $1 FROM h, unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY \
-             AS x(table_name, kind, row_id, account_id, seq)){stamps} \
-             SELECT h.revision, pg_notify('{CHANNEL}', h.revision::text) FROM h"
-        );
         let client = self.client.borrow();
         let client = client.as_ref().ok_or(Error::Closed)?;
         let (row, committed) = self.handle.block_on(async {
-            let statement = client.prepare_cached(&text).await.map_err(|error| self.failure("prepare", error))?;
+            let statement =
+                client.prepare_cached(TAKE_REVISION).await.map_err(|error| self.failure("prepare", error))?;
             let refs = references(&params);
             Ok::<_, Error>(tokio::join!(
                 biased;

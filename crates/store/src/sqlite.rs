@@ -293,7 +293,7 @@ impl Writer {
     fn run(&self, job: &mut dyn WriteJob, head: i64) -> Result<i64, Error> {
         let conn = Conn::Sqlite(&self.connection);
         conn.execute("SAVEPOINT job", &[])?;
-        let mut tx = Tx::new(Read { conn, layout: &self.layout }, &self.clock, &self.random, head + 1);
+        let mut tx = Tx::new(Read { conn, layout: &self.layout }, &self.clock, &self.random);
         let outcome = match job.run(&mut tx) {
             Ok(true) => tx.finish_single_writer().map(|revision| revision.unwrap_or(head)),
             Ok(false) => {
@@ -406,6 +406,7 @@ mod tests {
     use remuda_schema::Row;
 
     use super::*;
+    use crate::feed::Feed;
     use crate::job::Writing;
     use crate::query::{Query, Scope};
     use crate::write::Committed;
@@ -429,10 +430,13 @@ mod tests {
         (Box::new(job), answer)
     }
 
-    fn labels(writer: &Writer) -> Vec<i64> {
+    /// The commits in the feed; each row there is one of the table.
+    fn commits(writer: &Writer) -> Vec<i64> {
         let read = Read { conn: Conn::Sqlite(&writer.connection), layout: &writer.layout };
-        let rows = read.list::<Label>(&Scope::Everything, &Query::new()).expect("read");
-        rows.iter().map(|row| row.meta.revision).collect()
+        let rows = read.count::<Label>(&Scope::Everything, &Query::new()).expect("read");
+        let Feed::Changes(changes) = read.changes(0, 1000).expect("read") else { panic!("all kept") };
+        assert_eq!(rows, changes.len() as u64);
+        changes.iter().map(|change| change.revision).collect()
     }
 
     #[test]
@@ -457,7 +461,7 @@ mod tests {
         assert!(matches!(third_answer.try_recv().expect("answered"), Err(Error::Closed)));
         let fourth = fourth_answer.try_recv().expect("answered").expect("committed");
         assert_eq!((fourth.revision, *shown.borrow()), (2, 2));
-        assert_eq!(labels(&writer), [1, 2]);
+        assert_eq!(commits(&writer), [1, 2]);
     }
 
     /// What is told and what is stored stay one when the disk fills up, whether SQLite ends the statement or everything.
@@ -478,7 +482,7 @@ mod tests {
                 assert_eq!(outcome.revision, stored);
             }
         }
-        assert_eq!(labels(&writer), (1..=stored).collect::<Vec<_>>());
+        assert_eq!(commits(&writer), (1..=stored).collect::<Vec<_>>());
         assert_eq!(*shown.borrow(), stored);
         // With room again everything goes on.
         writer.connection.pragma_update_and_check(None, "max_page_count", pages + 1000, |_| Ok(())).expect("set");

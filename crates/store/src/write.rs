@@ -22,8 +22,6 @@ pub struct Tx<'a> {
     read: Read<'a>,
     clock: &'a Clock,
     random: &'a Random,
-    /// The revision this transaction will get, where that is known before its end (one writer); else 0.
-    stamp: i64,
     written: Written,
 }
 
@@ -39,7 +37,6 @@ pub(crate) struct WrittenRow {
     pub(crate) id: i64,
     pub(crate) kind: String,
     pub(crate) account_id: Option<i64>,
-    pub(crate) deleted: bool,
 }
 
 /// What a write gave, and when it took effect.
@@ -59,8 +56,8 @@ impl<'a> Deref for Tx<'a> {
 }
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(read: Read<'a>, clock: &'a Clock, random: &'a Random, stamp: i64) -> Tx<'a> {
-        Tx { read, clock, random, stamp, written: Written::default() }
+    pub(crate) fn new(read: Read<'a>, clock: &'a Clock, random: &'a Random) -> Tx<'a> {
+        Tx { read, clock, random, written: Written::default() }
     }
 
     pub(crate) fn written(&self) -> &[WrittenRow] {
@@ -126,7 +123,7 @@ impl<'a> Tx<'a> {
             .one(&table.delete, &[id.into()], |cells| Ok((cells.text(0)?.to_owned(), cells.int_opt(1)?)))?;
         let Some((kind, account_id)) = gone else { return Ok(false) };
         self.release_all(&Holder::new(table.name, id))?;
-        self.written.note(WrittenRow { table: table.name, id, kind, account_id, deleted: true });
+        self.written.note(WrittenRow { table: table.name, id, kind, account_id });
         Ok(true)
     }
 
@@ -153,7 +150,6 @@ impl<'a> Tx<'a> {
             meta.created.0.into(),
             meta.removed.map(|at| at.0).into(),
             meta.remove_time.map(|at| at.0).into(),
-            self.stamp.into(),
             Param::Json(body.into()),
         ];
         let numbered = meta.id != 0;
@@ -200,7 +196,6 @@ impl<'a> Tx<'a> {
             meta.removed.map(|at| at.0).into(),
             meta.remove_time.map(|at| at.0).into(),
             Param::Json(body.into()),
-            self.stamp.into(),
             meta.id.into(),
         ];
         if !mine {
@@ -228,7 +223,6 @@ impl<'a> Tx<'a> {
             id: meta.id,
             kind: meta.kind.clone(),
             account_id: meta.account_id,
-            deleted: false,
         });
     }
 
@@ -357,12 +351,17 @@ impl<'a> Tx<'a> {
             return Ok(None);
         }
         let at = self.now_ms();
+        let taken = self
+            .read
+            .conn
+            .one("UPDATE head SET revision = revision + 1 RETURNING revision", &[], |cells| cells.int(0))?;
+        let revision = taken.ok_or(Error::Missing { type_name: "head", id: 1 })?;
         for (row, seq) in self.written.rows.iter().zip(0_i64..) {
             self.read.conn.execute(
                 "INSERT INTO change (revision, seq, table_name, kind, row_id, account_id, at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7)",
                 &[
-                    self.stamp.into(),
+                    revision.into(),
                     seq.into(),
                     row.table.into(),
                     (&row.kind).into(),
@@ -372,16 +371,7 @@ impl<'a> Tx<'a> {
                 ],
             )?;
         }
-        let revision =
-            self.read
-                .conn
-                .one("UPDATE head SET revision = revision + 1 RETURNING revision", &[], |cells| cells.int(0))?;
-        match revision {
-            Some(revision) if revision == self.stamp => Ok(Some(revision)),
-            found => {
-                Err(Error::Changed { table: "head", id: 1, expected: self.stamp, found: found.unwrap_or_default() })
-            }
-        }
+        Ok(Some(revision))
     }
 }
 

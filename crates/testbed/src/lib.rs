@@ -24,4 +24,4 @@ pub mod postgres;
 
 pub use bed::Testbed;
 pub use host::Host;
-pub use postgres::{Database, Postgres, postgres_url};
+pub use postgres::{Database, Postgres, Tuning, postgres_url};

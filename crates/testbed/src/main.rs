@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use remuda_testbed::{Postgres, Testbed, bed, wait};
+use remuda_testbed::{Postgres, Testbed, Tuning, bed, wait};
 
 /// Hosts for tests: network namespaces with a Docker daemon each
 #[derive(Parser)]
@@ -87,7 +87,7 @@ fn run(what: What) -> Result<ExitCode> {
             Postgres::wait_until_unused_has_stopped()?;
         }
         What::WithPostgres { argv } => {
-            let _server = Postgres::start()?;
+            let _server = Postgres::start(Tuning::ForTests)?;
             let (program, args) = argv.split_first().context("no command given")?;
             let status = Command::new(program).args(args).status().with_context(|| format!("cannot run {program}"))?;
             return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));

@@ -3,7 +3,8 @@
 //! One server serves all tests of all processes that run at the time (nextest gives every test its own process, and a
 //! server of its own for each would cost more than the tests). Users hold a shared lock; a guardian stops the server
 //! a few seconds after the last is gone, however they went. Each test gets a database of its own.
-//! Durability is off (`fsync=off`): these tests fear wrong statements and wrong order, not power loss.
+//! For tests durability is off (`fsync=off`): they fear wrong statements and wrong order, not power loss. Measurements
+//! take a server [`Tuning::AsInstalled`], as people have it.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
@@ -34,11 +35,40 @@ pub struct Postgres {
 }
 
 /// A database that is dropped with this value.
-pub struct Database {
+pub struct Database<'s> {
     /// The form that `--database` takes.
     pub url: String,
     name: String,
-    server: &'static Postgres,
+    server: &'s Postgres,
+}
+
+/// How the server is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tuning {
+    /// Quick, for many small databases that nobody misses.
+    ForTests,
+    /// What a fresh installation has: commits wait for the disk, dead rows are cleaned away.
+    AsInstalled,
+}
+
+impl Tuning {
+    /// Its directory below [`ROOT`].
+    fn dir(self) -> &'static str {
+        match self {
+            Tuning::ForTests => "postgres",
+            Tuning::AsInstalled => "postgres-as-installed",
+        }
+    }
+
+    fn settings(self) -> &'static str {
+        match self {
+            Tuning::ForTests => {
+                "max_connections=400\nfsync=off\nsynchronous_commit=off\nfull_page_writes=off\nshared_buffers=64MB\n\
+                 max_wal_size=512MB\nautovacuum=off\n"
+            }
+            Tuning::AsInstalled => "",
+        }
+    }
 }
 
 /// The account the server runs as: it refuses root.
@@ -50,10 +80,10 @@ struct Account {
 
 impl Postgres {
     /// Starts the server, or joins the one that runs.
-    pub fn start() -> Result<Postgres> {
+    pub fn start(tuning: Tuning) -> Result<Postgres> {
         let programs = programs()?;
         let account = account()?;
-        let dir = Path::new(ROOT).join("postgres");
+        let dir = Path::new(ROOT).join(tuning.dir());
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let start = lock_file(&dir.join("start.lock"))?;
         start.lock().context("cannot lock the start of PostgreSQL")?;
@@ -61,14 +91,14 @@ impl Postgres {
         user.lock_shared().context("cannot lock PostgreSQL against being stopped")?;
         let port = match running(&dir, &programs) {
             Some(port) => port,
-            None => launch(&dir, &programs, account)?,
+            None => launch(&dir, &programs, account, tuning)?,
         };
         Ok(Postgres { port, programs, account, _user: user })
     }
 
     /// Returns when no server runs, or somebody uses the one that does: after that nothing of ours is about to end.
     pub fn wait_until_unused_has_stopped() -> Result<()> {
-        let dir = Path::new(ROOT).join("postgres");
+        let dir = Path::new(ROOT).join(Tuning::ForTests.dir());
         wait::until_true("the unused PostgreSQL to stop", READY_LIMIT, || {
             let used = || lock_file(&dir.join("users.lock")).is_ok_and(|users| users.try_lock().is_err());
             !dir.join("data").exists() || used()
@@ -78,14 +108,14 @@ impl Postgres {
     /// The server of this process, started when first asked for.
     pub fn shared() -> Result<&'static Postgres> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
-        match SHARED.get_or_init(|| Postgres::start().map_err(|error| format!("{error:#}"))) {
+        match SHARED.get_or_init(|| Postgres::start(Tuning::ForTests).map_err(|error| format!("{error:#}"))) {
             Ok(server) => Ok(server),
             Err(reason) => bail!("no PostgreSQL for tests: {reason}"),
         }
     }
 
     /// Makes an empty database whose name begins with `name`.
-    pub fn database(&'static self, name: &str) -> Result<Database> {
+    pub fn database(&self, name: &str) -> Result<Database<'_>> {
         let name = self.create(name)?;
         Ok(Database { url: self.url(&name), name, server: self })
     }
@@ -125,7 +155,7 @@ impl Postgres {
     }
 }
 
-impl Drop for Database {
+impl Drop for Database<'_> {
     fn drop(&mut self) {
         let mut command = self.server.client("dropdb");
         command.args(["--force", "--if-exists", &self.name]);
@@ -159,7 +189,7 @@ fn is_ready(programs: &Path, port: u16) -> bool {
     ready.status().is_ok_and(|status| status.success())
 }
 
-fn launch(dir: &Path, programs: &Path, account: Account) -> Result<u16> {
+fn launch(dir: &Path, programs: &Path, account: Account, tuning: Tuning) -> Result<u16> {
     let data = dir.join("data");
     // Nobody uses it and it does not answer: what is left of one that was killed is not worth a recovery.
     let guard = dir.join(format!("guard-{:016x}.sh", fingerprint(&[GUARD])));
@@ -179,10 +209,8 @@ fn launch(dir: &Path, programs: &Path, account: Account) -> Result<u16> {
     output(initdb).context("cannot make PostgreSQL's data directory")?;
 
     let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).context("no free port")?.port();
-    let settings = format!(
-        "listen_addresses='127.0.0.1'\nport={port}\nunix_socket_directories=''\nmax_connections=400\nfsync=off\n\
-         synchronous_commit=off\nfull_page_writes=off\nshared_buffers=64MB\nmax_wal_size=512MB\nautovacuum=off\n"
-    );
+    let settings =
+        format!("listen_addresses='127.0.0.1'\nport={port}\nunix_socket_directories=''\n{}", tuning.settings());
     let conf = data.join("postgresql.conf");
     fs::write(&conf, settings).with_context(|| format!("cannot write {}", conf.display()))?;
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use remuda_testbed::{Postgres, Testbed, image, wait};
+use remuda_testbed::{Postgres, Testbed, Tuning, image, wait};
 use serde_json::{Value, json};
 
 use http::Api;
@@ -33,7 +33,8 @@ fn main() -> Result<()> {
     start_and_idle(&mut table)?;
     containers_on_docker(&mut table)?;
     many_containers(&mut table, "SQLite", None)?;
-    let postgres = Postgres::shared()?.database("bench")?;
+    let server = Postgres::start(Tuning::AsInstalled)?;
+    let postgres = server.database("bench")?;
     many_containers(&mut table, "PostgreSQL", Some(&postgres.url))?;
     println!("{table}");
     if let Some(path) = record {

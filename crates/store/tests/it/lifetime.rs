@@ -246,8 +246,11 @@ fn a_killed_writer_loses_nothing_it_acknowledged() {
             );
             let rows: Vec<Row<Thing>> =
                 store.read(|read: &mut Read| read.list(&ALL, &Query::new())).await.expect("read");
-            let stored: Vec<(i64, i64)> = rows.iter().map(|row| (row.meta.revision, row.meta.id)).collect();
-            assert_eq!(stored, changes.iter().map(|change| (change.revision, change.id)).collect::<Vec<_>>());
+            let stored: Vec<(i64, i64)> = changes.iter().map(|change| (change.revision, change.id)).collect();
+            assert_eq!(
+                rows.iter().map(|row| row.meta.id).collect::<Vec<_>>(),
+                stored.iter().map(|change| change.1).collect::<Vec<_>>()
+            );
             for one in &acknowledged {
                 assert!(stored.binary_search(one).is_ok(), "{one:?} was acknowledged");
             }

@@ -56,7 +56,7 @@ on_each_store! {
         assert_eq!(first.await.expect("written").revision, 2);
         mine.data.size = Some(9);
         let second = store.write(move |tx| tx.update(&mut mine.clone())).await;
-        assert!(matches!(second, Err(Error::Changed { table: "thing", id: 1, expected: 1, found: 2 })), "{second:?}");
+        assert!(matches!(second, Err(Error::Changed { table: "thing", id: 1, expected: 1, found: 3 })), "{second:?}");
 
         let missing = Row { meta: remuda_schema::Meta { id: 99, ..stale.meta.clone() }, data: stale.data.clone() };
         let third = store.write(move |tx| tx.update(&mut missing.clone())).await;
