@@ -124,6 +124,9 @@ pub struct Container {
     /// One per request to start: the host starts the container once for each.
     #[field(hidden)]
     pub start_serial: i64,
+    /// The service took it away with its whole unit: none is made again in that unit.
+    #[field(hidden)]
+    pub unit_ended: bool,
     /// Time a stop may take before the process is killed.
     #[field(hidden)]
     pub stop_timeout_seconds: Option<i64>,

@@ -123,6 +123,13 @@ impl DerefMut for LaunchConfig {
 }
 
 impl LaunchConfig {
+    /// Whether containers can be made from it.
+    pub fn has_image(&self) -> bool {
+        let image = self.image_uuid.as_deref().unwrap_or_default();
+        let image = image.strip_prefix("docker:").unwrap_or(image);
+        !image.is_empty() && !image.starts_with("rancher/none")
+    }
+
     /// Names of the launch configs that must run before this one: whose network it joins, whose volumes it mounts.
     pub fn references(&self) -> impl Iterator<Item = &str> {
         let volumes = self.data_volumes_from_launch_configs.iter().flatten();

@@ -45,6 +45,7 @@ pub mod register;
 pub mod service;
 pub mod service_consume_map;
 pub mod service_expose_map;
+pub mod service_upgrade;
 pub mod setting;
 pub mod stack;
 pub mod storage_pool;
@@ -80,6 +81,7 @@ pub use service::{
 };
 pub use service_consume_map::ServiceConsumeMap;
 pub use service_expose_map::ServiceExposeMap;
+pub use service_upgrade::{InServiceUpgradeStrategy, RollingRestartStrategy, ServiceRestart, ServiceUpgrade};
 pub use setting::{ActiveSetting, Setting};
 pub use stack::{AddOutputsInput, ComposeConfig, ComposeConfigInput, Stack};
 pub use storage_pool::StoragePool;
@@ -117,6 +119,7 @@ pub fn registry() -> &'static Registry {
             Image::type_def(),
             Instance::type_def(),
             InstanceLink::type_def(),
+            InServiceUpgradeStrategy::type_def(),
             InstanceStop::type_def(),
             IpAddress::type_def(),
             Label::type_def(),
@@ -132,12 +135,15 @@ pub fn registry() -> &'static Registry {
             Register::type_def(),
             RegistrationToken::type_def(),
             RestartPolicy::type_def(),
+            RollingRestartStrategy::type_def(),
             Schema::type_def(),
             SecondaryLaunchConfig::type_def(),
             Service::type_def(),
             ServiceConsumeMap::type_def(),
             ServiceExposeMap::type_def(),
             ServiceLink::type_def(),
+            ServiceRestart::type_def(),
+            ServiceUpgrade::type_def(),
             ServicesPortRange::type_def(),
             SetLabelsInput::type_def(),
             SetProjectMembersInput::type_def(),

@@ -1,6 +1,6 @@
 //! The state tables (`resources.md` §1.3, §4.2, §6.1; `services.md` §2; `resources-infra.md`). What an action does
-//! in which state is read from here and nowhere else. Processes that belong to later work (upgrades, migration,
-//! allocation, health as a process) are not in the tables.
+//! in which state is read from here and nowhere else. Processes that belong to later work (upgrades of stacks,
+//! migration, allocation, health as a process) are not in the tables.
 
 use remuda_schema::Machine;
 use remuda_schema::machine::{Transition, transition};
@@ -138,16 +138,46 @@ pub static STACK: Machine = Machine {
     ],
 };
 
+/// Finishing an upgrade is not cancelled: what it removes is gone with its first step.
 pub static SERVICE: Machine = Machine {
     transitions: &[
         CREATE,
-        transition("activate", &[INACTIVE], ACTIVATING, ACTIVE),
+        transition("activate", &[INACTIVE, RESTARTING], ACTIVATING, ACTIVE),
         UPDATE_INACTIVE,
         transition("update", &[ACTIVE, UPDATING_ACTIVE], UPDATING_ACTIVE, ACTIVE),
-        transition("deactivate", &[ACTIVE, ACTIVATING, UPDATING_ACTIVE, UPDATING_INACTIVE], DEACTIVATING, INACTIVE),
+        transition(
+            "deactivate",
+            &[ACTIVE, ACTIVATING, UPDATING_ACTIVE, UPDATING_INACTIVE, RESTARTING],
+            DEACTIVATING,
+            INACTIVE,
+        ),
+        transition("upgrade", &[ACTIVE, INACTIVE], UPGRADING, UPGRADED),
+        transition("cancelupgrade", &[UPGRADING], CANCELING_UPGRADE, CANCELED_UPGRADE),
+        transition("rollback", &[UPGRADED, CANCELED_UPGRADE], ROLLING_BACK, ACTIVE),
+        transition("cancelrollback", &[ROLLING_BACK], CANCELING_ROLLBACK, CANCELED_ROLLBACK),
+        transition("finishupgrade", &[UPGRADED, CANCELED_UPGRADE, CANCELED_ROLLBACK], FINISHING_UPGRADE, ACTIVE),
+        transition("restart", &[ACTIVE], RESTARTING, ACTIVE),
         transition(
             "remove",
-            &[REQUESTED, REGISTERING, INACTIVE, ACTIVATING, ACTIVE, UPDATING_ACTIVE, UPDATING_INACTIVE, DEACTIVATING],
+            &[
+                REQUESTED,
+                REGISTERING,
+                INACTIVE,
+                ACTIVATING,
+                ACTIVE,
+                UPDATING_ACTIVE,
+                UPDATING_INACTIVE,
+                DEACTIVATING,
+                UPGRADING,
+                UPGRADED,
+                CANCELING_UPGRADE,
+                CANCELED_UPGRADE,
+                ROLLING_BACK,
+                CANCELING_ROLLBACK,
+                CANCELED_ROLLBACK,
+                FINISHING_UPGRADE,
+                RESTARTING,
+            ],
             REMOVING,
             REMOVED,
         ),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use remuda_schema::{Id, Nested, Resource};
+use remuda_schema::{Id, Nested, Resource, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ use crate::instance::Instance;
 use crate::labels;
 use crate::launch_config::{LaunchConfig, SecondaryLaunchConfig};
 use crate::machines;
+use crate::service_upgrade::{RollingRestartStrategy, ServiceUpgrade};
 use crate::stack::Stack;
 
 /// A number of equal containers that are kept running.
@@ -30,12 +31,18 @@ use crate::stack::Stack;
 ))]
 #[action(activate, output = "service")]
 #[action(addservicelink, input = "addRemoveServiceLinkInput", output = "service")]
+#[action(cancelrollback, output = "service")]
+#[action(cancelupgrade, output = "service")]
 #[action(create, output = "service")]
 #[action(deactivate, output = "service")]
+#[action(finishupgrade, output = "service")]
 #[action(remove, output = "service")]
 #[action(removeservicelink, input = "addRemoveServiceLinkInput", output = "service")]
+#[action(restart, input = "serviceRestart", output = "service")]
+#[action(rollback, output = "service")]
 #[action(setservicelinks, input = "setServiceLinksInput", output = "service")]
 #[action(update, output = "service")]
+#[action(upgrade, input = "serviceUpgrade", output = "service")]
 #[relation(serviceExposeMaps, children(of = "serviceExposeMap", by = "serviceId"))]
 #[relation(instances, through(to = "instance", through = "serviceExposeMap", from = "serviceId", via = "instanceId"))]
 #[relation(
@@ -87,24 +94,32 @@ pub struct Service {
     /// Start it right after creation.
     #[field(create, nullable, default = false)]
     pub start_on_create: Option<bool>,
+    /// The running or last upgrade.
+    #[field(nullable)]
+    pub upgrade: Option<Box<ServiceUpgrade>>,
     /// What must have come first before this one's containers are made: of `activateservices`, and of compose files.
     #[field(hidden, ty = "json")]
     pub awaited: Vec<Awaited>,
+    /// The restart under way.
+    #[field(hidden)]
+    pub restart: Option<RollingRestartStrategy>,
+    /// How often each container, by number, had been started when the restart began.
+    #[field(hidden)]
+    pub restart_counts: Option<BTreeMap<String, i64>>,
+    /// When the next batch of an upgrade or restart begins, once the last one is done.
+    #[field(hidden)]
+    pub next_batch: Option<Time>,
     /// Secret the service's own containers know.
     #[field(hidden)]
     pub token: Option<String>,
 }
 
 impl Service {
-    /// The launch configs by name, the primary one first. Without an image of its own a service has none.
+    /// The launch configs by name, the primary one first. Without an image of its own a service has none; a sidekick
+    /// without one is on its way out (`services.md` §11.2).
     pub fn launch_configs(&self) -> Vec<(&str, &LaunchConfig)> {
-        let image = |config: &&LaunchConfig| {
-            let image = config.image_uuid.as_deref().unwrap_or_default();
-            let image = image.strip_prefix("docker:").unwrap_or(image);
-            !image.is_empty() && !image.starts_with("rancher/none")
-        };
-        let Some(primary) = self.launch_config.as_ref().filter(image) else { return Vec::new() };
-        let sidekicks = self.secondary_launch_configs.iter().flatten();
+        let Some(primary) = self.launch_config.as_ref().filter(|config| config.has_image()) else { return Vec::new() };
+        let sidekicks = self.secondary_launch_configs.iter().flatten().filter(|sidekick| sidekick.config.has_image());
         let named = sidekicks.filter_map(|sidekick| Some((sidekick.name.as_deref()?, &sidekick.config)));
         [(labels::PRIMARY_LAUNCH_CONFIG, primary)].into_iter().chain(named).collect()
     }

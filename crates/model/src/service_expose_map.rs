@@ -27,4 +27,7 @@ pub struct ServiceExposeMap {
     /// The service.
     #[field(nullable, filter)]
     pub service_id: Option<Id<Service>>,
+    /// Made by the service and exchanged by an upgrade: kept for a rollback.
+    #[field(hidden)]
+    pub upgrade: bool,
 }

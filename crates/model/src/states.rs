@@ -26,6 +26,15 @@ pub const UPDATING_STOPPED: &str = "updating-stopped";
 pub const ERRORING: &str = "erroring";
 pub const ERROR: &str = "error";
 
+pub const UPGRADING: &str = "upgrading";
+pub const UPGRADED: &str = "upgraded";
+pub const CANCELING_UPGRADE: &str = "canceling-upgrade";
+pub const CANCELED_UPGRADE: &str = "canceled-upgrade";
+pub const ROLLING_BACK: &str = "rolling-back";
+pub const CANCELING_ROLLBACK: &str = "canceling-rollback";
+pub const CANCELED_ROLLBACK: &str = "canceled-rollback";
+pub const FINISHING_UPGRADE: &str = "finishing-upgrade";
+
 pub const BOOTSTRAPPING: &str = "bootstrapping";
 pub const UPDATING: &str = "updating";
 

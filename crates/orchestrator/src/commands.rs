@@ -8,6 +8,7 @@ pub mod project;
 pub mod service;
 pub mod stack;
 pub mod stack_files;
+pub mod upgrade;
 pub mod volume;
 
 use std::sync::Arc;
@@ -160,6 +161,9 @@ pub fn action(
         (Service::TYPE, "addservicelink") => return link::add(tx, ctx, &row, &input).map(|()| Outcome::Handled(row)),
         (Service::TYPE, "removeservicelink") => {
             return link::remove(tx, ctx, &row, &input).map(|()| Outcome::Handled(row));
+        }
+        (Service::TYPE, "upgrade" | "finishupgrade" | "cancelupgrade" | "rollback" | "cancelrollback" | "restart") => {
+            return upgrade::act(tx, ctx, &row, action, &input).map(Outcome::Process);
         }
         (Service::TYPE, "setservicelinks") => return link::set(tx, ctx, &row, &input).map(|()| Outcome::Handled(row)),
         (Stack::TYPE, "activateservices") => {

@@ -73,7 +73,9 @@ fn container(world: &World, row: &Row<Container>) -> directory::Container {
     // A service that only selected the container shows it among its primary ones.
     let services: BTreeMap<i64, Option<String>> = maps
         .filter(|map| map.meta.is_live())
-        .filter_map(|map| Some((map.service_id?.number(), row.launch_config_name.clone().filter(|_| map.managed))))
+        .filter_map(|map| {
+            Some((map.service_id?.number(), row.launch_config_name.clone().filter(|_| map.managed || map.upgrade)))
+        })
         .collect();
     let links = world.links_of(id).filter(|link| link.meta.is_live());
     let dns_label = match label(row, "io.rancher.container.dns") {

@@ -297,18 +297,55 @@ impl Language {
     /// Carries plans out until none has anything to do; hosts do at once what they are told.
     pub fn settle(mut self) -> Language {
         for _ in 0..100 {
+            self = self.settle_but_hosts();
+            if !self.hosts_act() {
+                return self;
+            }
+        }
+        panic!("the plans do not come to rest");
+    }
+
+    /// The same, but nothing happens on the hosts.
+    pub fn settle_but_hosts(mut self) -> Language {
+        for _ in 0..100 {
             let mut idle = true;
             for subject in self.subjects() {
                 let plan = self.plan(subject);
                 idle &= plan.steps.is_empty();
                 self.carry_out(plan);
             }
-            idle &= !self.hosts_act();
             if idle {
                 return self;
             }
         }
         panic!("the plans do not come to rest");
+    }
+
+    /// Every plan is carried out once, then hosts act once.
+    pub fn one_round(mut self) -> Language {
+        for subject in self.subjects() {
+            let plan = self.plan(subject);
+            self.carry_out(plan);
+        }
+        self.hosts_act();
+        self
+    }
+
+    /// Containers of that version start and turn out unhealthy.
+    pub fn sicken(mut self, version: &str) -> Language {
+        for row in self.world.containers.values().cloned().collect::<Vec<_>>() {
+            if row.version.as_deref() == Some(version) && row.meta.state == "starting" {
+                let mut next = (*row).clone();
+                next.meta.enter(RUNNING);
+                next.health_state = Some("unhealthy".into());
+                self.put(next);
+            } else if row.meta.state == "stopping" {
+                let mut next = (*row).clone();
+                next.meta.enter("stopped");
+                self.put(next);
+            }
+        }
+        self
     }
 
     fn carry_out(&mut self, plan: Plan) {
@@ -352,6 +389,7 @@ impl Language {
                 "starting" if row.host_id.is_some() => {
                     next.meta.enter(RUNNING);
                     next.first_running = next.first_running.or(Some(self.now));
+                    next.start_count = Some(next.start_count.unwrap_or(0) + 1);
                 }
                 "stopping" if row.desired != "running" && row.host_id.is_some() => next.meta.enter("stopped"),
                 "purging" => next.purge_confirmed = true,

@@ -130,6 +130,12 @@ impl<T: FieldType> FieldType for Option<T> {
     }
 }
 
+impl<T: FieldType> FieldType for Box<T> {
+    fn field_type() -> Type {
+        T::field_type()
+    }
+}
+
 impl<T: FieldType> FieldType for Vec<T> {
     fn field_type() -> Type {
         Type::Array(Box::new(T::field_type()))

@@ -14,6 +14,7 @@ mod scripts;
 mod service_checks;
 mod service_links;
 mod service_units;
+mod service_upgrades;
 mod settings;
 mod stack_files;
 mod subscribe;

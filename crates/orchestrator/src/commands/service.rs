@@ -44,21 +44,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     check_service_name(&name)?;
     check_name_is_free(tx, &stack, None, &name)?;
     check_sidekicks(tx, &stack, &row)?;
-    for config in row.secondary_launch_configs.iter().flatten().map(|sidekick| &sidekick.config) {
-        if config.image_uuid.as_deref().is_none_or(is_no_image) {
-            let text = "Image is required for every secondary launch config";
-            return Err(ApiError::field(Code::InvalidOption, text).detailed(text).into());
-        }
-        check_config(config)?;
-    }
-    if let Some(config) = &row.launch_config {
-        check_config(config)?;
-        let selects = row.selector_container.as_deref().is_some_and(|selector| !selector.is_empty());
-        if !selects && config.image_uuid.as_deref().is_none_or(is_no_image) {
-            let text = "Image is required when selectorContainer is not passed in";
-            return Err(ApiError::field(Code::InvalidOption, text).detailed(text).into());
-        }
-    }
+    check_configs(&row)?;
     row.scale = Some(row.scale.unwrap_or(1).max(0));
     row.health_state = Some(HEALTHY.to_owned());
     row.token = Some(ctx.random.text(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 40));
@@ -72,6 +58,25 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         tx.update(&mut row)?;
     }
     Ok(row.to_any()?)
+}
+
+/// Images and ports of the launch configs.
+pub(super) fn check_configs(row: &Service) -> Result<(), ApiError> {
+    for config in row.secondary_launch_configs.iter().flatten().map(|sidekick| &sidekick.config) {
+        if !config.has_image() {
+            let text = "Image is required for every secondary launch config";
+            return Err(ApiError::field(Code::InvalidOption, text).detailed(text));
+        }
+        check_config(config)?;
+    }
+    let Some(config) = &row.launch_config else { return Ok(()) };
+    check_config(config)?;
+    let selects = row.selector_container.as_deref().is_some_and(|selector| !selector.is_empty());
+    if !selects && !config.has_image() {
+        let text = "Image is required when selectorContainer is not passed in";
+        return Err(ApiError::field(Code::InvalidOption, text).detailed(text));
+    }
+    Ok(())
 }
 
 /// The checks that also hold for PUT.
@@ -129,7 +134,7 @@ fn configs_mut(row: &mut Row<Service>) -> impl Iterator<Item = &mut LaunchConfig
 }
 
 /// Names of sidekicks, and what launch configs refer to (`services.md` §4.1, rows 5 to 9).
-fn check_sidekicks(tx: &Tx<'_>, stack: &Row<Stack>, row: &Row<Service>) -> Result<(), CommandError> {
+pub(super) fn check_sidekicks(tx: &Tx<'_>, stack: &Row<Stack>, row: &Row<Service>) -> Result<(), CommandError> {
     let own = row.meta.name.as_deref().unwrap_or_default();
     let sidekicks = row.secondary_launch_configs.as_deref().unwrap_or_default();
     if sidekicks.len() > MAX_SIDEKICKS {
@@ -149,7 +154,7 @@ fn check_sidekicks(tx: &Tx<'_>, stack: &Row<Stack>, row: &Row<Service>) -> Resul
                 .because(format!("the name `{name}` is used twice in the service"))
                 .into());
         }
-        check_name_is_free(tx, stack, None, name)?;
+        check_name_is_free(tx, stack, Some(row.meta.id), name)?;
     }
     let primary = row.launch_config.iter().map(|config| (own, config));
     let named = sidekicks.iter().map(|sidekick| (sidekick.name.as_deref().unwrap_or_default(), &sidekick.config));
@@ -179,21 +184,11 @@ fn check_references(mut graph: BTreeMap<&str, Vec<&str>>) -> Result<(), ApiError
     }
 }
 
-fn is_no_image(image: &str) -> bool {
-    image.is_empty() || image.starts_with("rancher/none") || image.starts_with("docker:rancher/none")
-}
-
 fn check_config(config: &LaunchConfig) -> Result<(), ApiError> {
-    check_image(config.image_uuid.as_deref())?;
-    PortSpec::parse_all(config.ports.as_deref().unwrap_or_default()).map(drop)
-}
-
-fn check_image(image: Option<&str>) -> Result<(), ApiError> {
-    match image {
-        None => Ok(()),
-        Some(image) if is_no_image(image) => Ok(()),
-        Some(image) => ImageReference::parse(image).map(drop),
+    if let Some(image) = config.image_uuid.as_deref().filter(|_| config.has_image()) {
+        ImageReference::parse(image)?;
     }
+    PortSpec::parse_all(config.ports.as_deref().unwrap_or_default()).map(drop)
 }
 
 /// Ports without a public part get one that no other service of the project has; all of them or none.

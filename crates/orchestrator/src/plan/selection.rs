@@ -61,11 +61,10 @@ fn leads_to(map: &Row<ServiceConsumeMap>) -> Option<i64> {
 }
 
 /// Whether the service shall have that container: a live one that it did not make itself.
-fn wants_container(world: &World, id: i64, selectors: &Selectors, row: &Row<Container>) -> bool {
-    let is_own = |map: &Arc<Row<ServiceExposeMap>>| map.managed && map.service_id.map(|id| id.number()) == Some(id);
+fn wants_container(id: i64, selectors: &Selectors, row: &Row<Container>) -> bool {
     row.meta.is_live()
         && selects(&selectors.containers, row.labels.as_ref())
-        && !world.each(&world.expose_maps, &world.expose_maps_by_container, row.meta.id).any(is_own)
+        && row.service_id.is_none_or(|service| service.number() != id)
 }
 
 /// Links a selector of the service made.
@@ -77,7 +76,7 @@ fn selected_links(world: &World, id: i64) -> impl Iterator<Item = &Arc<Row<Servi
 /// Maps of containers that the service selected.
 fn selected_containers(world: &World, id: i64) -> impl Iterator<Item = &Arc<Row<ServiceExposeMap>>> {
     let maps = world.each(&world.expose_maps, &world.expose_maps_by_service, id);
-    maps.filter(|map| !map.managed && map.instance_id.is_some() && map.meta.is_live())
+    maps.filter(|map| !map.managed && !map.upgrade && map.instance_id.is_some() && map.meta.is_live())
 }
 
 pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
@@ -98,7 +97,7 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
     let mut shown = BTreeSet::new();
     for map in selected_containers(world, id) {
         let container = map.instance_id.and_then(|id| world.containers.get(&id.number()));
-        match container.filter(|row| wants_container(world, id, selectors, row)) {
+        match container.filter(|row| wants_container(id, selectors, row)) {
             Some(container) if shown.insert(container.meta.id) => {}
             _ => plan.write(ended(Arc::clone(map), moment)),
         }
@@ -117,7 +116,7 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
     }
     if selectors.containers.is_some() {
         let wanted = world.containers.values().filter(|container| !shown.contains(&container.meta.id));
-        for container in wanted.filter(|container| wants_container(world, id, selectors, container)) {
+        for container in wanted.filter(|container| wants_container(id, selectors, container)) {
             let data = ServiceExposeMap {
                 service_id: Some(Id::new(id)),
                 instance_id: Some(container.id().cast()),
@@ -153,13 +152,16 @@ pub fn differs(world: &World, record: &Record) -> Vec<Subject> {
             let has = |service: i64| {
                 let mut maps = world.each(&world.expose_maps, &world.expose_maps_by_container, id);
                 maps.any(|map| {
-                    !map.managed && map.meta.is_live() && map.service_id.map(|id| id.number()) == Some(service)
+                    !map.managed
+                        && !map.upgrade
+                        && map.meta.is_live()
+                        && map.service_id.map(|id| id.number()) == Some(service)
                 })
             };
             let selecting = world
                 .selectors
                 .iter()
-                .filter(|(service, selectors)| has(**service) != wants_container(world, **service, selectors, row));
+                .filter(|(service, selectors)| has(**service) != wants_container(**service, selectors, row));
             selecting.map(|(service, _)| Subject::Selection(*service)).collect()
         }
         // What was selected may have changed before the map came.

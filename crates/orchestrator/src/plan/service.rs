@@ -1,15 +1,20 @@
 //! One service: as many containers as its scale says, kept running (`services.md` §§2, 4-6, 8, 12).
 //!
 //! [`units`] collects what there is, [`draft`] says what a new container looks like, [`reconcile`] brings the one to
-//! the other; here are the processes that ask for it.
+//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`restart`] stops and starts them; here are
+//! the processes that ask for it.
 
 pub mod awaited;
 pub mod create;
 pub mod draft;
 pub mod reconcile;
+pub mod restart;
 #[cfg(test)]
 mod unit_tests;
 pub mod units;
+pub mod upgrade;
+#[cfg(test)]
+mod upgrade_tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +45,14 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
         REQUESTED | REGISTERING if row.start_on_create == Some(true) => begin(&mut next, ACTIVATING, moment),
         REQUESTED | REGISTERING | UPDATING_INACTIVE => next.meta.enter(INACTIVE),
         ACTIVATING | ACTIVE | UPDATING_ACTIVE => reconcile(world, row, &mut next, moment, &mut plan),
+        UPGRADING | CANCELING_UPGRADE | ROLLING_BACK | CANCELING_ROLLBACK => {
+            upgrade::plan(world, row, &mut next, moment, &mut plan);
+        }
+        UPGRADED | CANCELED_UPGRADE | CANCELED_ROLLBACK => {
+            upgrade::rest(world, row, &mut next, moment, &mut plan);
+        }
+        FINISHING_UPGRADE => upgrade::finish(world, row, &mut next, moment, &mut plan),
+        RESTARTING => restart::plan(world, row, &mut next, moment, &mut plan),
         DEACTIVATING => deactivate(world, row, &mut next, moment, &mut plan),
         REMOVING => remove(world, row, &mut next, moment, &mut plan),
         _ => {}
@@ -84,6 +97,19 @@ pub fn take_away(container: &Row<Container>, service: &Row<Service>, why: &str, 
         plan.write(next);
         plan.steps.push(Step::Audit(audit("instance.delete", container.meta.id, service, why)));
     }
+}
+
+/// The same, when its unit ends with it.
+pub fn take_away_unit(
+    container: &Row<Container>,
+    service: &Row<Service>,
+    why: &str,
+    moment: Moment<'_>,
+    plan: &mut Plan,
+) {
+    let mut ending = container.clone();
+    ending.unit_ended = true;
+    take_away(&ending, service, why, moment, plan);
 }
 
 fn audit(event_type: &str, container: i64, service: &Row<Service>, why: &str) -> Audit {

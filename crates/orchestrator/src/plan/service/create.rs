@@ -13,6 +13,7 @@ use remuda_schema::Row;
 use super::draft::{Place, consumed, draft};
 use super::reconcile::Pass;
 use super::units::{Unit, config_name, eligible_hosts, is_up, references, wanted};
+use super::upgrade::{number_on, take_in};
 use super::{AT_ONCE, status_of};
 use crate::plan::{Plan, Step};
 use crate::world::World;
@@ -24,6 +25,9 @@ const SKIP_SERIALIZE: &str = "io.rancher.service.allocate.skip.serialize";
 pub(super) fn missing(pass: &mut Pass<'_>, keep: Vec<Unit<'_>>, next: &mut Row<Service>, plan: &mut Plan) {
     let is_global = pass.row.is_global();
     for unit in &keep {
+        if pass.awaits_exchange(unit) {
+            continue;
+        }
         let host = if is_global { unit.host() } else { None };
         fill(pass, unit, host, next, plan);
     }
@@ -48,9 +52,14 @@ pub(super) fn missing(pass: &mut Pass<'_>, keep: Vec<Unit<'_>>, next: &mut Row<S
             plan.look_again(pass.moment.now);
             return pass.wait(None);
         }
-        let index = (1..).find(|index| !used.contains(index)).unwrap_or(1);
+        let service = pass.row.meta.id;
+        let before = home.and_then(|host| number_on(pass.world, service, host)).filter(|index| !used.contains(index));
+        let free = before.or_else(|| (1..).find(|index| !used.contains(index))).unwrap_or(1);
+        let (index, known) = match pass.returning.unit(*home, free).filter(|(index, _)| !used.contains(index)) {
+            Some((index, uuid)) => (index, Some(uuid)),
+            None => (free, unit_of_predecessor(pass.world, service, free)),
+        };
         used.insert(index);
-        let known = unit_of_predecessor(pass.world, pass.row.meta.id, index);
         let uuid = known.unwrap_or_else(|| pass.moment.random.uuid());
         let unit = Unit { uuid: &uuid, index, members: BTreeMap::new() };
         fill(pass, &unit, *home, next, plan);
@@ -81,6 +90,11 @@ fn fill(pass: &mut Pass<'_>, unit: &Unit<'_>, host: Option<i64>, next: &mut Row<
             pass.wait(Some(status_of(held)));
             continue;
         }
+        if let Some(kept) = pass.returning.for_place(unit.uuid, name) {
+            take_in(pass.world, kept, plan);
+            pass.wait(Some(status_of(kept)));
+            continue;
+        }
         let not_up = references(row, config).find(|on| !unit.members.get(on).is_some_and(|it| is_up(it)));
         if let Some(on) = not_up {
             let status = unit.members.get(on).map(|it| status_of(it));
@@ -97,8 +111,8 @@ fn fill(pass: &mut Pass<'_>, unit: &Unit<'_>, host: Option<i64>, next: &mut Row<
     }
 }
 
-/// A container that was removed by itself is made again in its unit.
+/// A container that was removed by itself is made again in its unit. A unit that the service took away is over.
 fn unit_of_predecessor(world: &World, service: i64, index: i64) -> Option<String> {
-    let mut before = world.containers_of(service).rev();
-    before.find(|row| row.service_index == Some(index) && row.meta.removed.is_some())?.deployment_unit_uuid.clone()
+    let last = world.containers_of(service).rev().find(|row| row.service_index == Some(index))?;
+    last.deployment_unit_uuid.clone().filter(|_| last.meta.removed.is_some() && !last.unit_ended)
 }

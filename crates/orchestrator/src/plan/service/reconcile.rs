@@ -11,7 +11,8 @@ use remuda_schema::{Row, Time};
 use super::units::{
     Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
 };
-use super::{AT_ONCE, PRIMARY, awaited, begin, create, status_of, take_away};
+use super::upgrade::{Exchange, Returning};
+use super::{AT_ONCE, PRIMARY, awaited, begin, create, status_of, take_away, take_away_unit};
 use crate::plan::{Moment, Plan};
 use crate::scheduler::{self, Placement};
 use crate::transitions;
@@ -37,7 +38,12 @@ pub fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, mom
     if row.meta.state == ACTIVE {
         begin(next, UPDATING_ACTIVE, moment);
     }
-    if next.meta.progress.message != waiting && waiting.is_some() {
+    go_on(next, waiting, moment, plan);
+}
+
+/// The process goes on: says what it waits for, and looks again.
+pub(super) fn go_on(next: &mut Row<Service>, waiting: Option<String>, moment: Moment<'_>, plan: &mut Plan) {
+    if waiting.is_some() {
         next.meta.progress.message = waiting;
     }
     let deadline = next.meta.progress.deadline.unwrap_or(moment.now);
@@ -57,15 +63,21 @@ pub fn pass(
     plan: &mut Plan,
 ) -> (Option<String>, bool) {
     let Members { live, leaving } = members(world, row.meta.id);
-    let mut pass = Pass { world, row, moment, leaving, waiting: None, settled: true };
+    let (exchange, returning) = (Exchange::under_way(row), Returning::of(world, row));
+    let mut pass = Pass { world, row, moment, leaving, exchange, returning, waiting: None, settled: true };
     let mut keep: Vec<Unit<'_>> = Vec::new();
     for unit in group(&live) {
         pass.sort_out(unit, &mut keep, plan);
     }
     pass.surplus(&mut keep, plan);
     for unit in &mut keep {
+        let told = (pass.waiting.clone(), pass.settled);
         pass.dependants(unit, plan);
         pass.start(unit, plan);
+        // What is exchanged soon is not waited for.
+        if pass.awaits_exchange(unit) {
+            (pass.waiting, pass.settled) = told;
+        }
     }
     create::missing(&mut pass, keep, next, plan);
     (pass.waiting, pass.settled)
@@ -77,6 +89,8 @@ pub(super) struct Pass<'a> {
     pub(super) row: &'a Row<Service>,
     pub(super) moment: Moment<'a>,
     pub(super) leaving: Vec<&'a Arc<Row<Container>>>,
+    exchange: Option<Exchange<'a>>,
+    pub(super) returning: Returning<'a>,
     waiting: Option<String>,
     settled: bool,
 }
@@ -94,9 +108,21 @@ impl<'a> Pass<'a> {
         }
     }
 
+    pub(super) fn awaits_exchange(&self, unit: &Unit<'_>) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.awaits(unit))
+    }
+
     fn take(&mut self, container: &'a Arc<Row<Container>>, why: &str, plan: &mut Plan) {
         take_away(container, self.row, why, self.moment, plan);
         self.leaving.push(container);
+        self.settled = false;
+    }
+
+    fn take_unit(&mut self, unit: Unit<'a>, why: &str, plan: &mut Plan) {
+        for container in unit.members.into_values() {
+            take_away_unit(container, self.row, why, self.moment, plan);
+            self.leaving.push(container);
+        }
         self.settled = false;
     }
 
@@ -110,13 +136,15 @@ impl<'a> Pass<'a> {
             |row: &Row<Container>| row.health_state.as_deref() == Some(UNHEALTHY) && row.meta.state == RUNNING;
         let doom = if unit.members.values().any(|row| host_is_gone(row)) {
             Some(BAD)
+        } else if self.awaits_exchange(&unit) {
+            return keep.push(unit);
         } else if unit.members.values().any(|row| unhealthy(row)) {
             Some(UNHEALTHY_ONE)
         } else {
             None
         };
         if let Some(why) = doom {
-            return unit.members.into_values().for_each(|container| self.take(container, why, plan));
+            return self.take_unit(unit, why, plan);
         }
         let failed: Vec<(&str, &Arc<Row<Container>>)> = unit
             .members
@@ -157,7 +185,7 @@ impl<'a> Pass<'a> {
             }
         }
         for unit in extra.into_iter().take(AT_ONCE) {
-            unit.members.into_values().for_each(|container| self.take(container, EXTRA, plan));
+            self.take_unit(unit, EXTRA, plan);
         }
         keep.sort_by_key(|unit| unit.index);
     }
