@@ -3,7 +3,10 @@
 use std::io::Write;
 
 use remuda_client::Error;
-use serde_json::json;
+use remuda_client::error::Subject;
+use serde_json::{Value, json};
+
+use crate::paint::{Ink, ink};
 
 /// Exit codes.
 pub mod exit {
@@ -31,11 +34,36 @@ pub struct Failure {
     pub exit: u8,
     pub message: String,
     pub hint: Option<String>,
+    /// What the server said, when it was the server that refused.
+    pub server: Option<Box<Server>>,
+}
+
+/// The server's part in a failure.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Server {
+    pub about: Option<Subject>,
+    pub status: Option<u16>,
+    /// The error object of the API.
+    pub body: Option<Value>,
+}
+
+/// In which form failures are printed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    pub json: bool,
+    pub colour: bool,
 }
 
 impl Failure {
     pub fn new(exit: u8, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into(), hint: None }
+        Failure { exit, message: message.into(), hint: None, server: None }
+    }
+
+    /// About that thing, which the server knows.
+    #[must_use]
+    pub fn about(mut self, what: impl Into<Subject>) -> Failure {
+        self.server.get_or_insert_default().about = Some(what.into());
+        self
     }
 
     pub fn usage(message: impl Into<String>) -> Failure {
@@ -49,28 +77,38 @@ impl Failure {
     }
 
     /// Prints to stderr: a line, or one JSON object.
-    pub fn print(&self, as_json: bool) {
+    pub fn print(&self, look: Look) {
         let mut err = std::io::stderr().lock();
-        let printed = if as_json {
-            let code = match self.exit {
-                exit::USAGE => "usage",
-                exit::NOT_FOUND => "notFound",
-                exit::NO_SERVER => "server",
-                exit::TIMED_OUT => "timeout",
-                exit::STATE => "state",
-                _ => "failed",
-            };
-            writeln!(
-                err,
-                "{}",
-                json!({"error": {"code": code, "exit": self.exit, "message": self.message, "hint": self.hint}})
-            )
+        let printed = if look.json {
+            writeln!(err, "{}", self.json())
         } else {
-            let hint = self.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            writeln!(err, "error: {}{hint}", self.message)
+            let hint = self.hint.as_ref().map(|hint| format!("\n{} {hint}", ink("hint:", Ink::Yellow, look.colour)));
+            writeln!(err, "{} {}{}", ink("error:", Ink::Red, look.colour), self.message, hint.unwrap_or_default())
         };
         // Nobody is left to tell when stderr is closed.
         drop(printed);
+    }
+
+    /// The object programs read (`cli.md` §6); what is not known is left out.
+    fn json(&self) -> Value {
+        let code = match self.exit {
+            exit::USAGE => "usage",
+            exit::NOT_FOUND => "notFound",
+            exit::NO_SERVER => "server",
+            exit::TIMED_OUT => "timeout",
+            exit::STATE => "state",
+            _ => "failed",
+        };
+        let server = self.server.as_deref().cloned().unwrap_or_default();
+        let (kind, id) = server.about.map(|about| (about.kind, about.id)).unwrap_or_default();
+        let mut error = json!({
+            "code": code, "exit": self.exit, "message": self.message, "hint": self.hint, "kind": kind, "id": id,
+            "status": server.status, "server": server.body,
+        });
+        if let Some(fields) = error.as_object_mut() {
+            fields.retain(|_, value| !value.is_null() && value.as_str() != Some(""));
+        }
+        json!({ "error": error })
     }
 }
 
@@ -78,7 +116,15 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let message = error.chain();
         let status = error.status();
-        match error {
+        let server = Server {
+            about: error.about().cloned(),
+            status,
+            body: match &error {
+                Error::Api(answer) => Some(answer.body.clone()).filter(|body| !body.is_null()),
+                _ => None,
+            },
+        };
+        let failure = match error {
             Error::Unreachable { .. } => Failure::new(exit::NO_SERVER, message)
                 .hint("is the server running, and is this its address? `remuda doctor` looks closer"),
             Error::NotAnApi { .. } | Error::BadUrl(_) | Error::Tls(_) => Failure::new(exit::NO_SERVER, message),
@@ -99,12 +145,43 @@ impl From<Error> for Failure {
                 _ => Failure::new(exit::FAILED, message),
             },
             _ => Failure::new(exit::FAILED, message),
-        }
+        };
+        let is_said = server != Server::default();
+        Failure { server: is_said.then(|| Box::new(server)), ..failure }
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         Failure::new(exit::FAILED, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_client::Resource;
+
+    use super::*;
+
+    #[test]
+    fn programs_read_what_the_server_said_and_about_what() {
+        let service = Resource(json!({"type": "service", "id": "1s5", "name": "web", "state": "upgrading"}));
+        let missing = Error::ActionMissing {
+            what: (&service).into(),
+            action: "restart".to_owned(),
+            state: "upgrading".to_owned(),
+            allowed: "cancelupgrade".to_owned(),
+        };
+        assert_eq!(
+            Failure::from(missing).json(),
+            json!({"error": {
+                "code": "state", "exit": 6, "kind": "service", "id": "1s5",
+                "message": "service web (1s5) is upgrading; cannot restart; allowed now: cancelupgrade",
+            }})
+        );
+        assert_eq!(
+            Failure::usage("no").hint("yes").json(),
+            json!({"error": {"code": "usage", "exit": 2, "message": "no", "hint": "yes"}})
+        );
     }
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::complete;
+use crate::failure::Look;
 use crate::output::Format;
+use crate::paint::Colour;
 use crate::progress::Style;
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -15,7 +18,8 @@ pub struct Globals {
         env = "REMUDA_CONTEXT",
         hide_env = true,
         value_name = "NAME",
-        help_heading = "Global options"
+        help_heading = "Global options",
+        add = complete::contexts()
     )]
     pub context: Option<String>,
     /// Address of the server
@@ -33,7 +37,8 @@ pub struct Globals {
         visible_alias = "env",
         global = true,
         value_name = "ENV",
-        help_heading = "Global options"
+        help_heading = "Global options",
+        add = complete::environments()
     )]
     pub environment: Option<String>,
     /// Form of the output
@@ -45,6 +50,9 @@ pub struct Globals {
     /// Leave the heading of tables out
     #[arg(long, global = true, help_heading = "Global options")]
     pub no_headers: bool,
+    /// Colour in tables, logs and messages
+    #[arg(long, global = true, value_enum, value_name = "WHEN", help_heading = "Global options")]
+    pub color: Option<Colour>,
     /// Form of progress on stderr
     #[arg(long, global = true, value_enum, value_name = "FORM", help_heading = "Global options")]
     pub progress: Option<Style>,
@@ -60,9 +68,9 @@ pub struct Globals {
     /// Print every request to stderr
     #[arg(long, global = true, help_heading = "Global options")]
     pub debug: bool,
-    /// Compose file; `-` reads stdin (before the command also `-f`)
+    /// Compose file, several are merged in order; `-` reads stdin (before the command also `-f`)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Project options")]
-    pub file: Option<PathBuf>,
+    pub file: Vec<PathBuf>,
     /// rancher-compose file [default: rancher-compose.yml beside the compose file] (before the command also `-r`)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Project options")]
     pub rancher_file: Option<PathBuf>,
@@ -72,12 +80,25 @@ pub struct Globals {
         visible_alias = "project-name",
         global = true,
         value_name = "NAME",
-        help_heading = "Project options"
+        help_heading = "Project options",
+        add = complete::stacks()
     )]
     pub stack: Option<String>,
     /// File with values of variables (before the command also `-e`)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Project options")]
     pub env_file: Vec<PathBuf>,
+    /// Profile to switch on; `*` is all
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Project options")]
+    pub profile: Vec<String>,
+    /// Directory that names the stack and holds `.env` [default: that of the compose file]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Project options")]
+    pub project_directory: Option<PathBuf>,
+    /// A variable without value is an error
+    #[arg(long, global = true, help_heading = "Project options")]
+    pub strict: bool,
+    /// Wait also for health, as `-w` before the command asks
+    #[arg(skip)]
+    pub wait: bool,
     #[command(flatten)]
     pub short: Short,
 }
@@ -90,6 +111,8 @@ pub struct Short {
     rancher_file: Option<PathBuf>,
     #[arg(id = "short-project", short = 'p', value_name = "NAME", hide = true)]
     project: Option<String>,
+    #[arg(id = "short-wait", short = 'w', hide = true)]
+    wait: bool,
     #[command(flatten)]
     project_options: ProjectOptions,
 }
@@ -98,7 +121,7 @@ pub struct Short {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ProjectOptions {
     #[arg(id = "short-file", short = 'f', value_name = "FILE", hide = true)]
-    file: Option<PathBuf>,
+    file: Vec<PathBuf>,
     #[arg(id = "short-stack", short = 's', value_name = "NAME", hide = true)]
     stack: Option<String>,
     #[arg(id = "short-env-file", short = 'e', value_name = "FILE", hide = true)]
@@ -109,19 +132,29 @@ impl Globals {
     /// The short options where the long ones are looked for.
     #[must_use]
     pub fn merged(mut self) -> Globals {
-        let Short { rancher_file, project, project_options } = std::mem::take(&mut self.short);
+        let Short { rancher_file, project, wait, project_options } = std::mem::take(&mut self.short);
         self.rancher_file = rancher_file.or(self.rancher_file);
         self.stack = project.or(self.stack);
+        self.wait = wait;
         self.with(project_options)
     }
 
     /// With options given after the command.
     #[must_use]
     pub fn with(mut self, options: ProjectOptions) -> Globals {
-        self.file = options.file.or(self.file);
+        self.file.extend(options.file);
         self.stack = options.stack.or(self.stack);
         self.env_file.extend(options.env_file);
         self
+    }
+
+    pub fn colour(&self) -> Colour {
+        self.color.unwrap_or_default()
+    }
+
+    /// Form of failures.
+    pub fn look(&self) -> Look {
+        Look { json: matches!(self.output, Some(Format::Json | Format::Jsonl)), colour: self.colour().on_stderr() }
     }
 
     /// Longest wait for a transition.
@@ -161,7 +194,7 @@ mod tests {
         let check = |line: &str, file: Option<&str>, stack: Option<&str>| {
             let Line { globals, mut command } = Line::try_parse_from(line.split(' ')).expect(line);
             let globals = globals.merged().with(command.project_options());
-            assert_eq!(globals.file.as_deref(), file.map(std::path::Path::new), "{line}");
+            assert_eq!(globals.file.first().map(PathBuf::as_path), file.map(std::path::Path::new), "{line}");
             assert_eq!(globals.stack.as_deref(), stack, "{line}");
         };
         check("remuda -f a.yml -p shop up -d", Some("a.yml"), Some("shop"));

@@ -6,7 +6,7 @@ use remuda_client::{Client, Resource};
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::output::{Item, age};
+use crate::output::{Columns, Item, age};
 
 /// Label by which a container tells its service: `stack/service`.
 const SERVICE_LABEL: &str = "io.rancher.stack_service.name";
@@ -102,8 +102,10 @@ fn created(resource: &Resource, now_ms: i64) -> String {
     resource.int("createdTS").map(|at| age(at, now_ms)).unwrap_or_default()
 }
 
-pub const SERVICE_COLUMNS: &[&str] = &["NAME", "STATE", "SCALE", "IMAGE", "ENDPOINTS", "AGE", "DETAIL"];
-pub const SERVICE_WIDE: &[&str] = &["ID", "TYPE", "STACK"];
+pub const SERVICES: Columns = Columns {
+    usual: &["NAME", "STATE", "SCALE", "IMAGE", "ENDPOINTS", "AGE", "DETAIL"],
+    wide: &["ID", "TYPE", "STACK"],
+};
 
 /// How many containers of each `stack/service` run.
 pub fn running(containers: &[Resource]) -> BTreeMap<String, usize> {
@@ -137,8 +139,8 @@ pub fn service(service: &Resource, names: &Names, running: &BTreeMap<String, usi
     Item { stack: Some(stack), ..item(service, "service", name, cells) }
 }
 
-pub const CONTAINER_COLUMNS: &[&str] = &["NAME", "STATE", "HOST", "IP", "IMAGE", "AGE", "DETAIL"];
-pub const CONTAINER_WIDE: &[&str] = &["ID", "DOCKER"];
+pub const CONTAINERS: Columns =
+    Columns { usual: &["NAME", "STATE", "HOST", "IP", "IMAGE", "AGE", "DETAIL"], wide: &["ID", "DOCKER"] };
 
 pub fn container(container: &Resource, names: &Names, now_ms: i64) -> Item {
     let host = names.hosts.get(container.text("hostId")).cloned().unwrap_or_default();
@@ -160,8 +162,7 @@ pub fn container(container: &Resource, names: &Names, now_ms: i64) -> Item {
     Item { stack, ..item(container, "container", container.name().to_owned(), cells) }
 }
 
-pub const STACK_COLUMNS: &[&str] = &["NAME", "STATE", "SERVICES", "AGE", "DETAIL"];
-pub const STACK_WIDE: &[&str] = &["ID"];
+pub const STACKS: Columns = Columns { usual: &["NAME", "STATE", "SERVICES", "AGE", "DETAIL"], wide: &["ID"] };
 
 pub fn stack(stack: &Resource, n_services: usize, now_ms: i64) -> Item {
     let cells =
@@ -170,8 +171,10 @@ pub fn stack(stack: &Resource, n_services: usize, now_ms: i64) -> Item {
     item(stack, "stack", stack.name().to_owned(), cells)
 }
 
-pub const HOST_COLUMNS: &[&str] = &["NAME", "STATE", "IP", "CONTAINERS", "CPUS", "MEMORY", "AGE", "DETAIL"];
-pub const HOST_WIDE: &[&str] = &["ID", "DOCKER", "SYSTEM", "LABELS"];
+pub const HOSTS: Columns = Columns {
+    usual: &["NAME", "STATE", "IP", "CONTAINERS", "CPUS", "MEMORY", "AGE", "DETAIL"],
+    wide: &["ID", "DOCKER", "SYSTEM", "LABELS"],
+};
 
 /// Facts of a host for people, absent ones empty.
 pub struct Facts {
@@ -218,7 +221,7 @@ pub fn host(host: &Resource, address: &str, n_containers: usize, now_ms: i64) ->
     item(host, "host", host_name(host).to_owned(), cells)
 }
 
-pub const ENVIRONMENT_COLUMNS: &[&str] = &["NAME", "STATE", "AGE", "ID"];
+pub const ENVIRONMENTS: Columns = Columns { usual: &["NAME", "STATE", "AGE", "ID"], wide: &[] };
 
 pub fn environment(project: &Resource, now_ms: i64) -> Item {
     let cells = [project.name(), project.state(), &created(project, now_ms), project.id()];

@@ -6,28 +6,37 @@
 //! stderr.
 
 pub mod commands;
+pub mod complete;
 pub mod config;
 pub mod failure;
 pub mod globals;
 pub mod items;
 pub mod output;
+pub mod paint;
 pub mod progress;
 pub mod project;
 pub mod resolve;
 pub mod session;
+pub mod watch;
 
 pub use commands::Command;
 pub use globals::Globals;
+
+/// Answers a shell that asks what may follow on a command line; a run like any other otherwise. Before there are other
+/// threads, because it takes its variable out of the environment.
+pub fn complete(root: fn() -> clap::Command) {
+    clap_complete::CompleteEnv::with_factory(root).var(complete::VARIABLE).complete();
+}
 
 /// Runs one command to its end; the value is the exit code of the process (`cli.md` §6). `root` is the whole command
 /// line of the binary, for completion.
 pub async fn run(globals: Globals, command: Command, root: clap::Command) -> u8 {
     let globals = globals.merged();
-    let json = globals.output == Some(output::Format::Json);
+    let look = globals.look();
     match commands::run(globals, command, root).await {
         Ok(code) => code,
         Err(failure) => {
-            failure.print(json);
+            failure.print(look);
             failure.exit
         }
     }

@@ -27,8 +27,25 @@ pub fn load(globals: &Globals, progress: &Progress) -> Result<Project, Failure> 
     load_named(globals, progress, &[])
 }
 
+/// The project at hand, if there is one that compiles; nothing is said. One on standard input is not read: that belongs
+/// to the command.
+pub fn quiet(globals: &Globals) -> Option<Project> {
+    if globals.file.iter().any(|path| path == Path::new("-")) {
+        return None;
+    }
+    compiled(globals, &[]).ok()
+}
+
 /// The same, when these services were asked for: their profiles count as switched on.
 pub fn load_named(globals: &Globals, progress: &Progress, named: &[String]) -> Result<Project, Failure> {
+    let project = compiled(globals, named)?;
+    for warning in &project.compiled.warnings {
+        progress.note(&format!("warning: {warning}"));
+    }
+    Ok(project)
+}
+
+fn compiled(globals: &Globals, named: &[String]) -> Result<Project, Failure> {
     let (docker, directory) = docker_files(globals)?;
     let rancher = rancher_file(globals, &directory)?;
     let variables = variables(globals, &directory)?;
@@ -45,16 +62,19 @@ pub fn load_named(globals: &Globals, progress: &Progress, named: &[String]) -> R
         rancher,
         files: &Disk { directory: directory.clone() },
         variables: &lookup,
-        profiles: profiles.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        profiles: profiles
+            .split(',')
+            .chain(globals.profile.iter().map(String::as_str))
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
         named: named.to_vec(),
         stack: given,
         directory: directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        strict: false,
+        strict: globals.strict,
     };
     let compiled = compile(&sources).map_err(|problems| Failure::usage(problems.to_string()))?;
-    for warning in &compiled.warnings {
-        progress.note(&format!("warning: {warning}"));
-    }
     names::check(&compiled.stack).map_err(|error| {
         Failure::usage(format!("the stack cannot be called so: {error}")).hint("`-s NAME` gives it another name")
     })?;
@@ -102,16 +122,30 @@ impl Files for Disk {
 /// The compose file, and the directory paths and names are taken from.
 fn docker_files(globals: &Globals) -> Result<(Vec<Source>, PathBuf), Failure> {
     let here = std::env::current_dir()?;
-    let given =
-        globals.file.clone().or_else(|| environment("COMPOSE_FILE").filter(|name| !name.is_empty()).map(PathBuf::from));
-    if let Some(path) = given {
-        if path == Path::new("-") {
-            let text = std::io::read_to_string(std::io::stdin().lock())?;
-            return Ok((vec![Source { name: STDIN.to_owned(), text }], here));
-        }
-        let directory = here.join(&path).parent().map(Path::to_path_buf).unwrap_or(here);
-        return Ok((vec![read(&path)?], directory));
+    let mut given = globals.file.clone();
+    if given.is_empty() {
+        let listed = environment("COMPOSE_FILE").unwrap_or_default();
+        let separator = environment("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty());
+        let listed = listed.split(separator.as_deref().unwrap_or(":")).filter(|name| !name.is_empty());
+        given = listed.map(PathBuf::from).collect();
     }
+    let chosen = globals.project_directory.as_ref().map(|directory| here.join(directory));
+    if let Some(first) = given.first() {
+        let beside = || match first == Path::new("-") {
+            true => here.clone(),
+            false => here.join(first).parent().map_or_else(|| here.clone(), Path::to_path_buf),
+        };
+        let directory = chosen.unwrap_or_else(beside);
+        let files = given.iter().map(|path| match path == Path::new("-") {
+            true => {
+                let text = std::io::read_to_string(std::io::stdin().lock())?;
+                Ok(Source { name: STDIN.to_owned(), text })
+            }
+            false => read(path),
+        });
+        return Ok((files.collect::<Result<_, _>>()?, directory));
+    }
+    let here = chosen.unwrap_or(here);
     for directory in here.ancestors() {
         if let Some(path) = FILES.iter().map(|name| directory.join(name)).find(|path| path.is_file()) {
             let shown = |path: &Path| path.strip_prefix(&here).unwrap_or(path).to_path_buf();

@@ -1,5 +1,6 @@
 //! From what people type to resources (`cli.md` §5): ids, `stack/service`, `stack/service#2`, names, `kind:name`.
 
+use futures_util::future::join_all;
 use remuda_client::{Client, Resource};
 
 use crate::failure::{Failure, exit};
@@ -84,8 +85,8 @@ pub async fn one(client: &Client, text: &str, kinds: &[Kind], stack: Option<&str
             }
         }
     } else {
-        for kind in &kinds {
-            found.extend(named(client, *kind, text).await?);
+        for rows in join_all(kinds.iter().map(|kind| named(client, *kind, text))).await {
+            found.extend(rows?);
         }
         if let Some(stack) = stack {
             let mine = services_of(client, stack, text).await?;
@@ -95,8 +96,15 @@ pub async fn one(client: &Client, text: &str, kinds: &[Kind], stack: Option<&str
         }
         let containers_only = kinds.contains(&Kind::Container) && !kinds.contains(&Kind::Service);
         if found.is_empty() && containers_only {
-            // A bare service name means its first container.
-            for service in client.list("services", &[("name", text), ("removed_null", "true")]).await? {
+            // A bare service name means its first container, that of the project at hand before any other.
+            let mut services = match stack {
+                Some(stack) => services_of(client, stack, text).await?,
+                None => Vec::new(),
+            };
+            if services.is_empty() {
+                services = client.list("services", &[("name", text), ("removed_null", "true")]).await?;
+            }
+            for service in services {
                 found.extend(container_of(client, &service, None).await?);
             }
         }

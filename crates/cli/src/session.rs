@@ -1,14 +1,16 @@
 //! What a command works with: the server, the environment, the way out.
 
+use std::cell::OnceCell;
 use std::io::IsTerminal;
 
 use remuda_client::{Client, Config, Resource};
 
-use crate::config;
 use crate::failure::{Failure, exit};
 use crate::globals::Globals;
 use crate::output::{Format, Out};
 use crate::progress::Progress;
+use crate::resolve::{self, Kind};
+use crate::{config, project};
 
 /// A command's surroundings.
 pub struct Session {
@@ -16,6 +18,8 @@ pub struct Session {
     pub out: Out,
     pub progress: Progress,
     pub globals: Globals,
+    /// Name of the stack of the project at hand, once it was looked for.
+    stack: OnceCell<Option<String>>,
 }
 
 /// The process environment.
@@ -24,10 +28,16 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Now, in milliseconds since the epoch.
+#[expect(clippy::disallowed_methods, reason = "the command line runs on the user's clock")]
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
 /// Where results go, by the flags.
 pub fn out(globals: &Globals) -> Out {
     let format = if globals.quiet { Format::Id } else { globals.output.unwrap_or_default() };
-    Out { format, headers: !globals.no_headers }
+    Out { format, headers: !globals.no_headers, colour: globals.colour() }
 }
 
 /// The address of a development server on this machine, tried when nothing is configured.
@@ -38,7 +48,32 @@ impl Session {
     pub async fn open(globals: Globals) -> Result<Session, Failure> {
         let client = entered(&globals).await?;
         let progress = Progress::new(globals.progress);
-        Ok(Session { out: out(&globals), progress, client, globals })
+        Ok(Session { out: out(&globals), progress, client, globals, stack: OnceCell::new() })
+    }
+
+    /// The stack whose services bare names mean first: the one of the flags, else that of the compose file here.
+    pub fn stack(&self) -> Option<&str> {
+        let found = || {
+            let given = self.globals.stack.clone();
+            given.or_else(|| project::quiet(&self.globals).map(|project| project.stack))
+        };
+        self.stack.get_or_init(found).as_deref()
+    }
+
+    /// What a name given by a person means (`cli.md` §5); `.` is the stack of the project at hand.
+    pub async fn resolve(&self, text: &str, kinds: &[Kind]) -> Result<Resource, Failure> {
+        if text != "." || !kinds.contains(&Kind::Stack) {
+            return resolve::one(&self.client, text, kinds, self.stack()).await;
+        }
+        let Some(name) = self.stack() else {
+            // The reason it is not known is worth more than that it is not.
+            project::load(&self.globals, &self.progress)?;
+            return Err(Failure::usage("`.` is the stack of a compose file, and there is none"));
+        };
+        resolve::stack_named(&self.client, name).await?.ok_or_else(|| {
+            Failure::new(exit::NOT_FOUND, format!("stack `{name}` of this project is not on the server"))
+                .hint("`remuda up` creates it")
+        })
     }
 
     /// Everything a link leads to, page by page.

@@ -1,12 +1,14 @@
 //! Requests: where the API is, who we are, and one function per verb.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
 
-use crate::error::{ApiAnswer, Error};
+use crate::error::{ApiAnswer, Error, Subject};
+use crate::events::Feed;
 use crate::resource::Resource;
 
 /// How to reach a server. `Debug` shows no secret.
@@ -51,6 +53,8 @@ pub struct Client {
     root: String,
     /// `root`, or `root/projects/<id>`.
     base: String,
+    /// The one subscription behind all waits.
+    feed: Arc<Feed>,
 }
 
 impl Client {
@@ -68,7 +72,7 @@ impl Client {
             builder = builder.tls_certs_merge([authority]);
         }
         let http = builder.build().map_err(|error| Error::Tls(error.to_string()))?;
-        let mut client = Client { http, base: root.clone(), root, config };
+        let mut client = Client { http, base: root.clone(), root, config, feed: Arc::default() };
         client.probe().await?;
         if let Some(project) = scoped.or(client.config.environment.clone()) {
             client.enter(&project).await?;
@@ -121,6 +125,7 @@ impl Client {
             return Err(Error::NoEnvironment(environment.to_owned(), names.join(", ")));
         };
         self.base = format!("{}/projects/{}", self.root, project.id());
+        self.feed = Arc::default();
         Ok(())
     }
 
@@ -167,33 +172,39 @@ impl Client {
     }
 
     pub async fn create(&self, collection: &str, body: &Value) -> Result<Resource, Error> {
-        Ok(Resource(self.write(Method::POST, &format!("{}/{collection}", self.base), body).await?))
+        let made = self.write(Method::POST, &format!("{}/{collection}", self.base), body).await;
+        let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
+        made.map(Resource).map_err(|error| error.concerning(Subject::new_in(collection, name)))
     }
 
     pub async fn update(&self, resource: &Resource, body: &Value) -> Result<Resource, Error> {
-        Ok(Resource(self.write(Method::PUT, self.own_url(resource)?, body).await?))
+        let answer = self.write(Method::PUT, self.own_url(resource)?, body).await;
+        answer.map(Resource).map_err(|error| error.concerning(resource.into()))
     }
 
     pub async fn delete(&self, resource: &Resource) -> Result<Resource, Error> {
-        Ok(Resource(self.write(Method::DELETE, self.own_url(resource)?, &Value::Null).await?))
+        let answer = self.write(Method::DELETE, self.own_url(resource)?, &Value::Null).await;
+        answer.map(Resource).map_err(|error| error.concerning(resource.into()))
     }
 
     /// The resource as it is now.
     pub async fn reload(&self, resource: &Resource) -> Result<Resource, Error> {
-        Ok(Resource(self.get(self.own_url(resource)?).await?))
+        let answer = self.get(self.own_url(resource)?).await;
+        answer.map(Resource).map_err(|error| error.concerning(resource.into()))
     }
 
     /// Posts an action the resource offers; the answer is the action's output.
     pub async fn action(&self, resource: &Resource, action: &str, input: &Value) -> Result<Resource, Error> {
         let Some(url) = resource.action(action) else {
             return Err(Error::ActionMissing {
-                what: resource.title(),
+                what: resource.into(),
                 action: action.to_owned(),
                 state: resource.state().to_owned(),
                 allowed: resource.actions().join(", "),
             });
         };
-        Ok(Resource(self.write(Method::POST, url, input).await?))
+        let answer = self.write(Method::POST, url, input).await;
+        answer.map(Resource).map_err(|error| error.concerning(resource.into()))
     }
 
     /// What a link leads to: a resource, or the members of a collection.
@@ -206,7 +217,7 @@ impl Client {
     }
 
     pub(crate) fn link_url<'a>(&self, resource: &'a Resource, link: &str) -> Result<&'a str, Error> {
-        resource.link(link).ok_or_else(|| Error::LinkMissing { what: resource.title(), link: link.to_owned() })
+        resource.link(link).ok_or_else(|| Error::LinkMissing { what: resource.into(), link: link.to_owned() })
     }
 
     fn own_url<'a>(&self, resource: &'a Resource) -> Result<&'a str, Error> {
@@ -245,6 +256,11 @@ impl Client {
         Ok(answer.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
+    /// The changes of the environment, shared by everybody who waits.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
     fn absolute(&self, url: &str) -> String {
         if url.starts_with("http://") || url.starts_with("https://") {
             url.to_owned()
@@ -278,6 +294,7 @@ impl Client {
             message: field("message"),
             detail: field("detail"),
             request: format!("{method} {path}"),
+            about: None,
             body,
         })))
     }

@@ -72,13 +72,18 @@ impl Resource {
         self.maybe("transitioningMessage").filter(|text| !text.is_empty())
     }
 
-    /// `kind name (id)`, as messages name things.
-    pub fn title(&self) -> String {
-        let kind = match self.kind() {
+    /// Word for people: `stack` where the API says `environment`.
+    pub fn word(&self) -> &str {
+        match self.kind() {
             "environment" => "stack",
             "project" => "environment",
             kind => kind,
-        };
+        }
+    }
+
+    /// `kind name (id)`, as messages name things.
+    pub fn title(&self) -> String {
+        let kind = self.word();
         match self.name() {
             "" => format!("{kind} {}", self.id()),
             name => format!("{kind} {name} ({})", self.id()),

@@ -31,8 +31,13 @@ enum Command {
     Client(remuda_cli::Command),
 }
 
+fn main() -> ExitCode {
+    remuda_cli::complete(Cli::command);
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     // One provider for every TLS connection; the only error is that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
@@ -43,14 +48,16 @@ async fn main() -> ExitCode {
     };
     match command {
         Command::Server(command) => match command.ask {
-            Some(server::Ask::Status) => match remuda_cli::commands::doctor::server_status(&cli.globals.merged()).await
-            {
-                Ok(code) => ExitCode::from(code),
-                Err(failure) => {
-                    failure.print(false);
-                    ExitCode::from(failure.exit)
+            Some(server::Ask::Status) => {
+                let globals = cli.globals.merged();
+                match remuda_cli::commands::doctor::server_status(&globals).await {
+                    Ok(code) => ExitCode::from(code),
+                    Err(failure) => {
+                        failure.print(globals.look());
+                        ExitCode::from(failure.exit)
+                    }
                 }
-            },
+            }
             None => report(server::run(command.args).await),
         },
         Command::Agent(command) => report(agent::run(cli.globals, command).await),

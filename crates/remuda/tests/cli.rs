@@ -54,6 +54,13 @@ impl World {
     /// With two hosts.
     fn with_hosts() -> World {
         let mut world = World::start();
+        world.join();
+        world
+    }
+
+    /// Two hosts join.
+    fn join(&mut self) {
+        let world = self;
         let token: Value = serde_json::from_str(&world.ok(&["host", "add", "-o", "json"])).unwrap();
         let token = token["token"].as_str().unwrap().to_owned();
         let log = fs::File::create(world.home.path().join("agent.log")).unwrap();
@@ -71,7 +78,6 @@ impl World {
             anyhow::ensure!(active == 2, "{hosts}");
             Ok(())
         });
-        world
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -84,6 +90,15 @@ impl World {
 
     fn run(&self, args: &[&str]) -> Run {
         Run::of(self.command(args).output().unwrap())
+    }
+
+    /// The error object of a command that has to fail.
+    fn error(&self, args: &[&str]) -> Value {
+        let run = self.run(args);
+        let error: Value = serde_json::from_str(run.stderr.lines().last().unwrap_or_default())
+            .unwrap_or_else(|error| panic!("{args:?}: {error}: {run:?}"));
+        assert_eq!(error["error"]["exit"], run.code.unwrap(), "{error}");
+        error["error"].clone()
     }
 
     /// Standard output of a command that has to succeed.
@@ -172,9 +187,61 @@ fn without_hosts_everything_is_empty_and_every_mistake_has_its_code() {
         assert!(run.stderr.contains(part), "{part}: {run:?}");
     }
 
-    let failed = world.run(&["-o", "json", "inspect", "nobody"]);
-    let error: Value = serde_json::from_str(&failed.stderr).unwrap();
-    assert_eq!((&error["error"]["code"], &error["error"]["exit"]), (&"notFound".into(), &3.into()), "{error}");
+    assert_eq!(world.error(&["-o", "json", "inspect", "nobody"])["code"], "notFound");
+    assert_eq!(world.error(&["-o", "jsonl", "inspect", "nobody"])["code"], "notFound");
+    let refused = world.error(&["-o", "json", "run", "--name", "shop/web", "-p", "no-port", "sim:web"]);
+    assert_eq!((&refused["kind"], &refused["status"]), (&"service".into(), &422.into()), "{refused}");
+    assert!(
+        refused["server"]["code"].is_string() && refused["message"].as_str().unwrap().contains("service web"),
+        "{refused}"
+    );
+    assert!(world.run(&["--color", "always", "inspect", "nobody"]).stderr.starts_with("\u{1b}[31merror:\u{1b}[0m "));
+}
+
+#[test]
+fn a_closed_input_never_hangs() {
+    let world = World::start();
+    world.ok(&["stack", "create", "shop"]);
+    for (line, code) in [
+        ("rm stack:shop", 2),
+        ("login $REMUDA_URL --name x --secret-key-stdin --access-key y", 4),
+        ("-f - up -d", 2),
+        ("ps", 0),
+        ("exec -i nobody -- cat", 3),
+    ] {
+        let mut command = Command::new("timeout");
+        let script = format!("exec {BIN} {line} <&-");
+        command.args(["60", "sh", "-c", &script]).current_dir(world.home.path()).env("HOME", world.home.path());
+        command.env("REMUDA_URL", &world.url).env("REMUDA_ACCESS_KEY", &world.keys.0);
+        command.env("REMUDA_SECRET_KEY", &world.keys.1).env_remove("REMUDA_CONTEXT");
+        let run = Run::of(command.output().unwrap());
+        assert_eq!(run.code, Some(code), "{line}: {run:?}");
+    }
+}
+
+#[test]
+fn a_change_waits_for_the_transition_that_is_in_its_way() {
+    let mut world = World::start();
+    let made: Value =
+        serde_json::from_str(&world.ok(&["api", "POST", "environments", "-d", r#"{"name":"shop"}"#])).unwrap();
+    let body = format!(
+        r#"{{"name":"web","environmentId":{},"startOnCreate":true,"launchConfig":{{"imageUuid":"sim:web"}}}}"#,
+        made["id"]
+    );
+    world.ok(&["api", "POST", "services", "-d", &body]);
+    eventually("the service waits for a host", || {
+        let service: Value = serde_json::from_str(&world.ok(&["inspect", "shop/web"]))?;
+        anyhow::ensure!(service["state"] == "activating", "{service}");
+        Ok(())
+    });
+    let error = world.error(&["-o", "json", "scale", "shop/web=2", "--timeout", "1s"]);
+    assert_eq!((&error["code"], &error["kind"]), (&"timeout".into(), &"service".into()), "{error}");
+
+    let child = world.command(&["scale", "shop/web=3"]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    world.join();
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(world.ok(&["ps", "shop/web", "-q"]).lines().count(), 3);
 }
 
 #[test]
@@ -242,6 +309,44 @@ fn a_stack_comes_up_changes_size_and_goes() {
     assert_eq!(rows.len(), 2, "{services}");
     assert_eq!((rows[0][0], rows[0][2], rows[0][3]), ("my-shop/store", "2/2", "sim:store"), "{services}");
     assert_eq!((rows[1][0], rows[1][2]), ("my-shop/web", "1/1"), "{services}");
+
+    // `.` is the stack of the compose file at hand, and bare names are its services.
+    let here = |args: &[&str]| {
+        let run = Run::of(world.command(args).current_dir(world.home.path().join("My_Shop")).output().unwrap());
+        assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
+        run.stdout
+    };
+    assert_eq!(here(&["ps", ".", "-q"]).lines().count(), 2);
+    assert_eq!(here(&["inspect", ".", "-o", "name"]), "my-shop\n");
+    world.ok(&["run", "--name", "other/web", "sim:other"]);
+    assert!(here(&["inspect", "web"]).contains("sim:web"));
+    world.ok(&["rm", "other", "--yes"]);
+    world.refused(&["ps", "."], 2, "no compose file");
+
+    // Lists as they are asked for.
+    let sorted = world.ok(&["ps", "--sort-by", "image", "--columns", "image", "--no-headers"]);
+    assert_eq!(sorted, "sim:store\nsim:web\n");
+    world.refused(&["ps", "--sort-by", "size"], 2, "columns: NAME");
+    assert!(world.ok(&["ps", "--color", "always"]).contains("\u{1b}[38;5;2m"));
+    let api: Value = serde_json::from_str(&world.ok(&["ps", "-o", "api"])).unwrap();
+    assert_eq!(api[0]["type"], "service");
+
+    // What a shell is told.
+    let told = |words: &[&str]| {
+        let mut command = world.command(&["--", "remuda"]);
+        command.args(words).env("REMUDA_COMPLETE", "fish").current_dir(world.home.path().join("My_Shop"));
+        let run = Run::of(command.output().unwrap());
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+        run.stdout.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&["logs", "my-shop/"]), ["my-shop/store", "my-shop/web"]);
+    assert_eq!(told(&["scale", "we"]), ["web="]);
+    assert_eq!(told(&["up", "st"]), ["store"]);
+    assert_eq!(told(&["stack", "rm", "my"]), ["my-shop"]);
+    assert_eq!(told(&["--env", "Def"]), ["Default"]);
+    assert!(
+        told(&["host", "show", "sim-"]).len() == 2 && told(&["--url", "http://127.0.0.1:1", "logs", "my"]).is_empty()
+    );
 
     // Up again changes nothing; the stack is found whatever its case.
     let containers = world.ok(&["ps", "-c", "-q"]);
@@ -351,6 +456,20 @@ fn hosts_are_added_shown_rested_and_removed() {
     assert_eq!(tokens["data"].as_array().map(Vec::len), Some(1), "the token there is serves again");
     let shown = world.ok(&["host", "show", "sim-1"]);
     assert!(shown.contains("Name        sim-1") && shown.contains("active"), "{shown}");
+    // Of several, each is tried.
+    let several = world.run(&["host", "show", "nothere", "sim-2"]);
+    assert_eq!(several.code, Some(1), "{several:?}");
+    assert!(several.stderr.contains("nothere") && several.stdout.contains("sim-2"), "{several:?}");
+    world.refused(&["host", "deactivate", "nothere", "sim-1"], 1, "nothere");
+    world.ok(&["wait", "host:sim-1", "--for", "inactive"]);
+    world.ok(&["host", "activate", "sim-1"]);
+
+    world.ok(&["host", "label", "sim-1", "zone=a", "disk=ssd"]);
+    world.ok(&["host", "label", "sim-1", "zone=b", "disk-"]);
+    let labels = world.ok(&["host", "label", "sim-1"]);
+    assert!(labels.contains("zone=b\n") && !labels.contains("disk"), "{labels}");
+    world.refused(&["host", "label", "sim-1", "zone"], 2, "KEY=VALUE");
+
     world.ok(&["host", "deactivate", "sim-1"]);
     world.ok(&["wait", "host:sim-1", "--for", "inactive"]);
     world.ok(&["run", "--name", "test/one", "--scale", "2", "sim:one"]);
@@ -359,4 +478,107 @@ fn hosts_are_added_shown_rested_and_removed() {
     world.refused(&["host", "rm", "sim-1"], 2, "--yes");
     world.ok(&["host", "rm", "sim-1", "--yes"]);
     assert_eq!(world.ok(&["host", "ls", "-o", "name"]), "sim-2\n");
+}
+
+#[test]
+fn a_watched_list_goes_on_with_what_changes() {
+    let world = World::start();
+    world.ok(&["stack", "create", "one"]);
+    let mut child = world
+        .command(&["stack", "--watch", "--columns", "name,state"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, shown) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.map(|line| line.unwrap()).try_for_each(|line| sender.send(line)));
+    let until = |wanted: &[&str]| {
+        let line = || shown.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("the list never shows {wanted:?}"));
+        while !line().split_whitespace().eq(wanted.iter().copied()) {}
+    };
+    until(&["NAME", "STATE"]);
+    until(&["one", "healthy"]);
+    world.ok(&["stack", "create", "two"]);
+    until(&["two", "healthy"]);
+    world.ok(&["stack", "rm", "one", "--yes"]);
+    until(&["one", "removed"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_terminal_is_passed_through() {
+    let world = World::with_hosts();
+    world.ok(&["run", "--name", "app/job", "sim:job"]);
+    world.refused(&["exec", "-t", "app/job", "--", "sh"], 125, "leave -t out");
+
+    let mut terminal = Terminal::open();
+    // A session of its own, whose terminal this is.
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait", BIN, "exec", "-it", "app/job", "--", "sh"]).env_clear();
+    command.env("HOME", world.home.path()).env("PATH", "/usr/bin:/bin").env("REMUDA_URL", &world.url);
+    command.env("REMUDA_ACCESS_KEY", &world.keys.0).env("REMUDA_SECRET_KEY", &world.keys.1);
+    let mut child = terminal.spawn(&mut command);
+    terminal.until("/ # ");
+    // The shell echoes, the terminal on this side does not: raw, so that every key goes through.
+    terminal.type_in("echo two words\r");
+    let shown = terminal.until("\n/ # ");
+    assert_eq!(shown.matches("echo two words").count(), 1, "{shown:?}");
+    assert!(shown.contains("\r\ntwo words\r\n"), "{shown:?}");
+    // Ctrl-C is for the command, not for us.
+    terminal.type_in("\u{3}\r");
+    terminal.until("/ # ");
+    terminal.type_in("exit 7\r");
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert!(terminal.is_cooked(), "the terminal is given back as it was");
+}
+
+/// A pseudo-terminal: what a person would see, and a keyboard.
+struct Terminal {
+    person: fs::File,
+    program: fs::File,
+}
+
+impl Terminal {
+    fn open() -> Terminal {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&person).unwrap();
+        unlockpt(&person).unwrap();
+        let path = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+        let program = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        Terminal { person: person.into(), program }
+    }
+
+    fn spawn(&self, command: &mut Command) -> Child {
+        let end = || Stdio::from(self.program.try_clone().unwrap());
+        command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.person.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// What is shown up to and with that text.
+    fn until(&mut self, end: &str) -> String {
+        let mut shown = String::new();
+        let mut bytes = [0; 1];
+        let mut person = self.person.try_clone().unwrap();
+        // A byte at a time, so that nothing is lost for whoever reads next.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let wanted = end.to_owned();
+        std::thread::spawn(move || {
+            while !shown.ends_with(&wanted) && std::io::Read::read(&mut person, &mut bytes).unwrap_or(0) > 0 {
+                shown.push(char::from(bytes[0]));
+            }
+            drop(sender.send(shown));
+        });
+        receiver.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("the terminal never shows {end:?}"))
+    }
+
+    fn is_cooked(&self) -> bool {
+        let modes = rustix::termios::tcgetattr(&self.program).unwrap().local_modes;
+        modes.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO)
+    }
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use remuda_client::{Client, Config};
 
+use crate::complete;
 use crate::config::{self, Context, File};
 use crate::failure::{Failure, exit};
 use crate::globals::Globals;
-use crate::output::Item;
+use crate::output::{Columns, Item, Shape};
 use crate::session::{self, environment};
 
 /// Store the address and keys of a server.
@@ -53,17 +54,29 @@ enum ContextCommand {
     /// List contexts (also without a subcommand)
     Ls,
     /// Make a context the current one
-    Use { name: String },
+    Use {
+        #[arg(add = complete::contexts())]
+        name: String,
+    },
     /// Show a context, secrets masked; the current one when none is named
-    Show { name: Option<String> },
+    Show {
+        #[arg(add = complete::contexts())]
+        name: Option<String>,
+    },
     /// Forget a context
-    Rm { name: String },
+    Rm {
+        #[arg(add = complete::contexts())]
+        name: String,
+    },
     /// Choose the environment of the current context
     Env {
         /// Environment, by name or id
+        #[arg(add = complete::environments())]
         name: String,
     },
 }
+
+const CONTEXTS: Columns = Columns { usual: &["CURRENT", "NAME", "URL", "ENVIRONMENT", "ACCESS-KEY"], wide: &[] };
 
 fn file() -> Result<(PathBuf, File), Failure> {
     let path = config::path(&environment).ok_or_else(|| {
@@ -301,7 +314,7 @@ fn list(globals: &Globals, file: &File) -> Result<(), Failure> {
     if let Some(old) = config::rancher(&environment).filter(|_| !file.contexts.contains_key("rancher")) {
         items.push(item("rancher", &old));
     }
-    session::out(globals).list(&["CURRENT", "NAME", "URL", "ENVIRONMENT", "ACCESS-KEY"], &[], &items)
+    session::out(globals).list(CONTEXTS, items, &Shape::default())
 }
 
 /// A context without its secret.

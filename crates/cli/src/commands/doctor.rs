@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use remuda_client::{Client, Resource};
 use serde_json::{Value, json};
 
-use crate::commands::logs::now_ms;
 use crate::config;
 use crate::failure::{Failure, exit};
 use crate::globals::Globals;
 use crate::items;
-use crate::output::{Format, Item, age};
-use crate::session::{self, environment};
+use crate::output::{Columns, Format, Item, Shape, age};
+use crate::session::{self, environment, now_ms};
 
 /// Check URL, keys, clock, database, hosts and versions.
 #[derive(Debug, clap::Args)]
@@ -27,6 +26,8 @@ pub struct VersionArgs {}
 
 /// Clocks further apart than this make certificates and tokens fail.
 const SKEW_MS: i64 = 30_000;
+
+const LOOPS: Columns = Columns { usual: &["NAME", "STATE", "LAST-PASS", "NEXT-TRY", "LAST-ERROR"], wide: &[] };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -284,6 +285,6 @@ pub async fn server_status(globals: &Globals) -> Result<u8, Failure> {
             }
         })
         .collect();
-    session::out(globals).list(&["NAME", "STATE", "LAST-PASS", "NEXT-TRY", "LAST-ERROR"], &[], &items)?;
+    session::out(globals).list(LOOPS, items, &Shape::default())?;
     Ok(if checks.values().all(is_healthy) { exit::DONE } else { exit::FAILED })
 }

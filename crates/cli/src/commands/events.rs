@@ -5,11 +5,10 @@ use std::time::Duration;
 use remuda_client::events::Change;
 use serde_json::json;
 
-use crate::commands::logs::now_ms;
 use crate::failure::{Failure, exit};
 use crate::items;
 use crate::output::Format;
-use crate::session::Session;
+use crate::session::{Session, now_ms};
 
 /// Watch changes.
 #[derive(Debug, clap::Args)]
@@ -74,6 +73,7 @@ fn print(session: &Session, change: &Change) -> Result<(), Failure> {
     match session.out.format {
         Format::Id => session.out.line(&change.id),
         Format::Name => session.out.line(resource.name()),
+        Format::Api => session.out.line(&resource.0.to_string()),
         Format::Json | Format::Jsonl | Format::Yaml => session.out.line(
             &json!({
                 "time": time, "type": change.kind, "id": change.id, "name": resource.name(), "state": resource.state(),

@@ -8,6 +8,7 @@ use remuda_client::wait::Verdict;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::resolve::{self, Kind};
 use crate::session::Session;
@@ -19,6 +20,7 @@ use crate::session::Session;
 )]
 pub struct Args {
     /// Container, or service (its first running container)
+    #[arg(add = complete::containers())]
     container: String,
     /// Pass input on
     #[arg(short, long)]
@@ -65,7 +67,7 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
     /// Host it must run on
-    #[arg(long)]
+    #[arg(long, add = complete::hosts())]
     host: Option<String>,
     /// Containers of the service
     #[arg(long, default_value = "1", conflicts_with = "rm")]
@@ -78,8 +80,7 @@ pub struct RunArgs {
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
-    let container =
-        resolve::one(&session.client, &args.container, &[Kind::Container], session.globals.stack.as_deref()).await?;
+    let container = session.resolve(&args.container, &[Kind::Container]).await?;
     let input = json!({
         "command": args.command, "attachStdin": args.interactive, "attachStdout": true, "tty": args.tty,
         "user": args.user, "workingDir": args.workdir, "env": args.env,

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use crate::complete;
 use crate::failure::{Failure, exit};
-use crate::resolve::{self, Kind};
+use crate::resolve::Kind;
 use crate::session::Session;
 
 /// Show one thing in full.
@@ -13,7 +14,7 @@ use crate::session::Session;
 )]
 pub struct Args {
     /// Services, stacks, containers, hosts or volumes
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::things())]
     names: Vec<String>,
     /// With the links and actions of the API
     #[arg(long)]
@@ -22,7 +23,7 @@ pub struct Args {
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     for name in &args.names {
-        let mut resource = resolve::one(&session.client, name, Kind::ALL, session.globals.stack.as_deref()).await?.0;
+        let mut resource = session.resolve(name, Kind::ALL).await?.0;
         if let Value::Object(fields) = &mut resource
             && !args.links
         {

@@ -1,11 +1,12 @@
 //! `start`, `stop`, `restart` and `rm`, of services, stacks and containers.
 
 use remuda_client::Resource;
+use remuda_client::wait::Change;
 use serde_json::{Value, json};
 
 use crate::commands::up::remove;
+use crate::complete;
 use crate::failure::{Failure, exit};
-use crate::output::Format;
 use crate::resolve::{self, Kind};
 use crate::session::Session;
 
@@ -16,7 +17,7 @@ use crate::session::Session;
 )]
 pub struct StartArgs {
     /// Services, stacks or containers
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::running())]
     names: Vec<String>,
 }
 
@@ -25,7 +26,7 @@ pub struct StartArgs {
 #[command(after_help = "Examples:\n  remuda stop web\n  remuda stop shop/web#2 --grace 30\n\nSee also: start, down")]
 pub struct StopArgs {
     /// Services, stacks or containers
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::running())]
     names: Vec<String>,
     /// Seconds a container has to end by itself
     #[arg(long, value_name = "SECONDS")]
@@ -37,7 +38,7 @@ pub struct StopArgs {
 #[command(after_help = "Examples:\n  remuda restart shop/web#1\n  remuda restart shop/web\n\nSee also: stop, start")]
 pub struct RestartArgs {
     /// Containers, or services whose containers are restarted one after the other
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::running())]
     names: Vec<String>,
 }
 
@@ -48,7 +49,7 @@ pub struct RestartArgs {
 )]
 pub struct RmArgs {
     /// Services, stacks, containers, hosts or volumes
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::things())]
     names: Vec<String>,
     /// Ask nothing, like --yes
     #[arg(short, long)]
@@ -64,10 +65,6 @@ impl RmArgs {
 
 const STARTABLE: &[Kind] = &[Kind::Service, Kind::Stack, Kind::Container];
 
-async fn resolved(session: &Session, name: &str, kinds: &[Kind]) -> Result<Resource, Failure> {
-    resolve::one(&session.client, name, kinds, session.globals.stack.as_deref()).await
-}
-
 /// Posts an action unless the resource is there already, and waits.
 pub async fn act(
     session: &Session,
@@ -76,13 +73,13 @@ pub async fn act(
     input: &Value,
     there: &[&str],
 ) -> Result<(), Failure> {
+    let watch = |row: &Resource| {
+        session.progress.say(row.name(), row.state(), row.message().filter(|_| row.is_transitioning()))
+    };
     let resource = if there.contains(&resource.state()) && resource.action(action).is_none() {
         resource.clone()
     } else {
-        session.client.action(resource, action, input).await?
-    };
-    let watch = |row: &Resource| {
-        session.progress.say(row.name(), row.state(), row.message().filter(|_| row.is_transitioning()))
+        session.client.change(resource, Change::Action(action, input), session.globals.timeout(), watch).await?
     };
     let row = session.client.wait(&resource, session.globals.timeout(), remuda_client::wait::settled, watch).await?;
     session.progress.done(row.name(), row.state(), true);
@@ -96,17 +93,18 @@ async fn members(session: &Session, stack: &Resource) -> Result<Vec<Resource>, F
 
 /// Does one thing to each: the first that fails does not keep the others from being tried. One failure alone keeps its
 /// own code; of several things, each failure is printed and the code is 1.
-async fn each<'a, T, F>(session: &Session, things: &'a [T], mut step: impl FnMut(&'a T) -> F) -> Result<u8, Failure>
-where
-    F: Future<Output = Result<(), Failure>>,
-{
+pub async fn each<'a, T>(
+    session: &Session,
+    things: &'a [T],
+    mut step: impl AsyncFnMut(&'a T) -> Result<(), Failure>,
+) -> Result<u8, Failure> {
     let mut code = exit::DONE;
     for thing in things {
         match step(thing).await {
             Ok(()) => {}
             Err(failure) if things.len() == 1 => return Err(failure),
             Err(failure) => {
-                failure.print(session.globals.output == Some(Format::Json));
+                failure.print(session.globals.look());
                 code = exit::FAILED;
             }
         }
@@ -115,12 +113,12 @@ where
 }
 
 pub async fn start(session: &Session, args: StartArgs) -> Result<u8, Failure> {
-    each(session, &args.names, |name| start_one(session, name)).await
+    each(session, &args.names, async |name| start_one(session, name).await).await
 }
 
 async fn start_one(session: &Session, name: &str) -> Result<(), Failure> {
     const UP: &[&str] = &["active", "activating", "updating-active"];
-    let resource = resolved(session, name, STARTABLE).await?;
+    let resource = session.resolve(name, STARTABLE).await?;
     match resource.kind() {
         "container" => act(session, &resource, "start", &Value::Null, &["running", "starting"]).await,
         "environment" => {
@@ -135,12 +133,12 @@ async fn start_one(session: &Session, name: &str) -> Result<(), Failure> {
 }
 
 pub async fn stop(session: &Session, args: StopArgs) -> Result<u8, Failure> {
-    each(session, &args.names, |name| stop_one(session, name, args.grace)).await
+    each(session, &args.names, async |name| stop_one(session, name, args.grace).await).await
 }
 
 async fn stop_one(session: &Session, name: &str, grace: Option<i64>) -> Result<(), Failure> {
     const DOWN: &[&str] = &["inactive", "deactivating"];
-    let resource = resolved(session, name, STARTABLE).await?;
+    let resource = session.resolve(name, STARTABLE).await?;
     match resource.kind() {
         "container" => {
             let input = grace.map_or(Value::Null, |seconds| json!({"timeout": seconds}));
@@ -157,11 +155,11 @@ async fn stop_one(session: &Session, name: &str, grace: Option<i64>) -> Result<(
 }
 
 pub async fn restart(session: &Session, args: RestartArgs) -> Result<u8, Failure> {
-    each(session, &args.names, |name| restart_one(session, name)).await
+    each(session, &args.names, async |name| restart_one(session, name).await).await
 }
 
 async fn restart_one(session: &Session, name: &str) -> Result<(), Failure> {
-    let resource = resolved(session, name, &[Kind::Service, Kind::Container]).await?;
+    let resource = session.resolve(name, &[Kind::Service, Kind::Container]).await?;
     let containers = if resource.kind() == "container" {
         vec![resource]
     } else {
@@ -177,7 +175,7 @@ pub async fn rm(session: &Session, args: RmArgs) -> Result<u8, Failure> {
     // All names first: what is asked about is the whole of it, and a mistyped name removes nothing.
     let mut found = Vec::new();
     for name in &args.names {
-        found.push(resolved(session, name, Kind::ALL).await?);
+        found.push(session.resolve(name, Kind::ALL).await?);
     }
     let grave: Vec<String> = found
         .iter()
@@ -187,7 +185,7 @@ pub async fn rm(session: &Session, args: RmArgs) -> Result<u8, Failure> {
     if !grave.is_empty() && !args.force && !session.confirm(&format!("Remove {}?", grave.join(", ")))? {
         return Ok(exit::FAILED);
     }
-    each(session, &found, |resource| remove_one(session, resource)).await
+    each(session, &found, async |resource| remove_one(session, resource).await).await
 }
 
 async fn remove_one(session: &Session, resource: &Resource) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! `logs`: the output of containers, several at once.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,11 +8,12 @@ use remuda_client::Resource;
 use remuda_client::stream::Source;
 use serde_json::{Value, json};
 
+use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::duration;
 use crate::output::Format;
 use crate::resolve::{self, Kind};
-use crate::session::Session;
+use crate::session::{Session, now_ms};
 
 /// Print or follow logs.
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,7 @@ use crate::session::Session;
 )]
 pub struct Args {
     /// Services, stacks or containers
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::running())]
     names: Vec<String>,
     /// Go on with what comes
     #[arg(short, long)]
@@ -38,6 +39,9 @@ pub struct Args {
     /// Leave the name of the container out
     #[arg(long)]
     no_prefix: bool,
+    /// Like --color never
+    #[arg(long, hide = true)]
+    no_color: bool,
 }
 
 /// How lines are printed.
@@ -48,13 +52,14 @@ struct Form {
     prefix: bool,
     timestamps: bool,
     jsonl: bool,
+    colour: bool,
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let mut containers = Vec::new();
     for name in &args.names {
         let kinds = [Kind::Service, Kind::Stack, Kind::Container];
-        let resource = resolve::one(&session.client, name, &kinds, session.globals.stack.as_deref()).await?;
+        let resource = session.resolve(name, &kinds).await?;
         containers.extend(containers_of(session, resource).await?);
     }
     containers.retain(|container| container.action("logs").is_some());
@@ -65,10 +70,11 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let since = since.and_then(Result::ok).map(|at| at.as_second());
     let input = json!({"follow": args.follow, "lines": args.tail, "since": since});
     let form = Form {
-        width: width(session, &containers),
+        width: width(&containers),
         prefix: !args.no_prefix && containers.len() > 1,
         timestamps: args.timestamps,
         jsonl: session.out.format == Format::Jsonl,
+        colour: !args.no_color && session.globals.colour().on_stdout(),
     };
     print_all(session, &containers, &input, &form).await
 }
@@ -80,7 +86,13 @@ pub async fn follow_services(session: &Session, services: &[Resource]) -> Result
         containers.extend(resolve::containers_of(&session.client, service).await?);
     }
     containers.retain(|container| container.action("logs").is_some());
-    let form = Form { width: width(session, &containers), prefix: true, timestamps: false, jsonl: false };
+    let form = Form {
+        width: width(&containers),
+        prefix: true,
+        timestamps: false,
+        jsonl: false,
+        colour: session.globals.colour().on_stdout(),
+    };
     print_all(session, &containers, &json!({"follow": true, "lines": 100}), &form).await
 }
 
@@ -100,7 +112,7 @@ async fn containers_of(session: &Session, resource: Resource) -> Result<Vec<Reso
     })
 }
 
-fn width(_session: &Session, containers: &[Resource]) -> usize {
+fn width(containers: &[Resource]) -> usize {
     containers.iter().map(|container| container.name().chars().count()).max().unwrap_or(0)
 }
 
@@ -133,7 +145,7 @@ async fn print(session: &Session, container: &Resource, idx: usize, input: &Valu
                 json!({"container": container.name(), "id": container.id(), "time": time, "stream": stream, "line": text}).to_string()
             } else {
                 let time = if form.timestamps && !time.is_empty() { format!("{time} ") } else { String::new() };
-                let name = if form.prefix { colored(container.name(), idx, form.width) } else { String::new() };
+                let name = if form.prefix { prefix(container.name(), idx, form) } else { String::new() };
                 format!("{name}{time}{text}")
             };
             if source == Source::Stderr && !form.jsonl {
@@ -147,16 +159,8 @@ async fn print(session: &Session, container: &Resource, idx: usize, input: &Valu
     Ok(())
 }
 
-/// `name | `, each container in a colour of its own on a terminal.
-fn colored(name: &str, idx: usize, width: usize) -> String {
-    let plain = format!("{name:width$} | ");
-    let colours =
-        crate::session::environment("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stdout().is_terminal();
-    if colours { format!("\u{1b}[{}m{plain}\u{1b}[0m", 31 + idx % 6) } else { plain }
-}
-
-/// Now, in milliseconds since the epoch.
-#[expect(clippy::disallowed_methods, reason = "the command line runs on the user's clock")]
-pub fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
+/// `name | `, each container in a colour of its own.
+fn prefix(name: &str, idx: usize, form: &Form) -> String {
+    let plain = format!("{name:width$} | ", width = form.width);
+    if form.colour { format!("\u{1b}[{}m{plain}\u{1b}[0m", 31 + idx % 6) } else { plain }
 }

@@ -106,7 +106,7 @@ pub async fn run(globals: Globals, mut command: Command, root: clap::Command) ->
     // Only those that need a session open one: the others need no server, or look at it more closely.
     let open = Session::open(globals.clone());
     match command {
-        Command::Completion(args) => completion::run(&globals, &args, root),
+        Command::Completion(args) => completion::run(&globals, &args, &root),
         Command::Login(args) => context::login(&globals, args).await,
         Command::Logout(args) => context::logout(&globals, args),
         Command::Context(args) => context::context(&globals, args).await,

@@ -2,24 +2,24 @@
 
 use remuda_client::Resource;
 
-use crate::commands::logs::now_ms;
 use crate::failure::{Failure, exit};
 use crate::globals::ProjectOptions;
 use crate::items::{self, Names};
-use crate::output::Format;
+use crate::output::{Format, ListOptions, Section};
 use crate::resolve::{self, Kind};
-use crate::session::Session;
+use crate::session::{Session, now_ms};
+use crate::{complete, watch};
 
 /// List services or containers.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  remuda ps\n  remuda ps -c\n  remuda ps shop/web\n  remuda ps host:node3\n  remuda ps -c -o json\n\nSee also: inspect, logs, top"
+    after_help = "Examples:\n  remuda ps\n  remuda ps -c\n  remuda ps shop/web\n  remuda ps host:node3\n  remuda ps -c -o json\n  remuda ps . --watch\n  remuda ps -c --sort-by host\n\nSee also: inspect, logs, top"
 )]
 pub struct Args {
     #[command(flatten)]
     pub project: ProjectOptions,
     /// Services (their containers are listed), stacks, hosts or containers; all services when none is named
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::things())]
     names: Vec<String>,
     /// List containers
     #[arg(short, long)]
@@ -27,21 +27,24 @@ pub struct Args {
     /// Also what is inactive, stopped or being removed
     #[arg(short, long)]
     all: bool,
-    /// Columns to show, by title
-    #[arg(long, value_delimiter = ',', value_name = "TITLE,…")]
-    columns: Vec<String>,
+    #[command(flatten)]
+    list: ListOptions,
 }
 
 /// States that are left out without `--all`.
 const RESTING: &[&str] = &["inactive", "stopped", "removing", "removed", "purging", "purged"];
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
+    watch::list(session, &args.list, async || gather(session, &args).await).await
+}
+
+async fn gather(session: &Session, args: &Args) -> Result<Vec<Section>, Failure> {
     let client = &session.client;
     let mut services = Vec::new();
     let mut containers = Vec::new();
     let live = [("removed_null", "true")];
     for name in &args.names {
-        let resource = resolve::one(client, name, Kind::ALL, session.globals.stack.as_deref()).await?;
+        let resource = session.resolve(name, Kind::ALL).await?;
         match resource.kind() {
             "environment" => {
                 services.extend(client.list("services", &[("environmentId", resource.id()), live[0]]).await?);
@@ -73,35 +76,22 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         }
     }
     let names = Names::read(client).await?;
+    let mut sections = Vec::new();
     if !containers.is_empty() || args.containers || (!args.names.is_empty() && services.is_empty()) {
-        print_containers(session, &args, containers, &names)?;
+        let mut rows = awake(session, args, containers);
+        rows.sort_by_key(|row| natural(row.name()));
+        let items = rows.iter().map(|row| items::container(row, &names, now_ms())).collect();
+        sections.push(Section { columns: items::CONTAINERS, items });
     }
     if !args.containers && (!services.is_empty() || args.names.is_empty()) {
         let all = client.list("containers", &[live[0], ("state", "running")]).await?;
-        print_services(session, &args, services, &names, &all)?;
+        let mut rows = awake(session, args, services);
+        rows.sort_by_key(|row| names.of_service(row));
+        let running = items::running(&all);
+        let items = rows.iter().map(|row| items::service(row, &names, &running, now_ms())).collect();
+        sections.push(Section { columns: items::SERVICES, items });
     }
-    Ok(exit::DONE)
-}
-
-fn print_containers(session: &Session, args: &Args, rows: Vec<Resource>, names: &Names) -> Result<(), Failure> {
-    let mut rows = awake(session, args, rows);
-    rows.sort_by_key(|row| natural(row.name()));
-    let items: Vec<_> = rows.iter().map(|row| items::container(row, names, now_ms())).collect();
-    session.out.chosen(items::CONTAINER_COLUMNS, items::CONTAINER_WIDE, &args.columns, items)
-}
-
-fn print_services(
-    session: &Session,
-    args: &Args,
-    rows: Vec<Resource>,
-    names: &Names,
-    all: &[Resource],
-) -> Result<(), Failure> {
-    let mut rows = awake(session, args, rows);
-    rows.sort_by_key(|row| names.of_service(row));
-    let running = items::running(all);
-    let items: Vec<_> = rows.iter().map(|row| items::service(row, names, &running, now_ms())).collect();
-    session.out.chosen(items::SERVICE_COLUMNS, items::SERVICE_WIDE, &args.columns, items)
+    Ok(sections)
 }
 
 /// Leaves out what rests, and says so where a person reads.
@@ -109,7 +99,7 @@ fn awake(session: &Session, args: &Args, mut rows: Vec<Resource>) -> Vec<Resourc
     let n_all = rows.len();
     rows.retain(|row| args.all || !RESTING.contains(&row.state()));
     let n_hidden = n_all - rows.len();
-    if n_hidden > 0 && matches!(session.out.format, Format::Table | Format::Wide) {
+    if n_hidden > 0 && !args.list.watch && matches!(session.out.format, Format::Table | Format::Wide) {
         session.progress.note(&format!("{n_hidden} not running; `-a` lists them too"));
     }
     rows

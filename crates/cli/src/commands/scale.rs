@@ -1,11 +1,12 @@
 //! `scale`: how many containers a service has.
 
 use remuda_client::Resource;
-use remuda_client::wait::{Verdict, settled};
+use remuda_client::wait::{Change, Verdict, settled};
 use serde_json::json;
 
+use crate::complete;
 use crate::failure::{Failure, exit};
-use crate::resolve::{self, Kind};
+use crate::resolve::Kind;
 use crate::session::Session;
 
 /// Change the number of containers of services.
@@ -13,7 +14,7 @@ use crate::session::Session;
 #[command(after_help = "Examples:\n  remuda scale web=3\n  remuda scale shop/web=+1 shop/api=2\n\nSee also: up, ps")]
 pub struct Args {
     /// SERVICE=N, or SERVICE=+N and SERVICE=-N relative to now
-    #[arg(required = true, value_name = "SERVICE=N")]
+    #[arg(required = true, value_name = "SERVICE=N", add = complete::scales())]
     services: Vec<String>,
 }
 
@@ -28,8 +29,7 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let mut work = Vec::new();
     for argument in &args.services {
         let (name, target) = parse(argument)?;
-        let stack = session.globals.stack.as_deref();
-        let service = resolve::one(&session.client, name, &[Kind::Service], stack).await?;
+        let service = session.resolve(name, &[Kind::Service]).await?;
         let scale = match target {
             Target::Exactly(scale) => scale,
             Target::By(change) => (service.int("scale").unwrap_or(0) + change).max(0),
@@ -39,9 +39,10 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     for (service, scale) in work {
         let name = service.name().to_owned();
         session.progress.say(&name, "scaling", Some(&format!("to {scale}")));
-        let service = session.client.update(&service, &json!({"scale": scale})).await?;
         let watch =
             |row: &Resource| session.progress.say(&name, row.state(), row.message().filter(|_| row.is_transitioning()));
+        let body = json!({"scale": scale});
+        let service = session.client.change(&service, Change::Update(&body), session.globals.timeout(), watch).await?;
         let there = |row: &Resource| if row.int("scale") == Some(scale) { settled(row) } else { Verdict::NotYet };
         session.client.wait(&service, session.globals.timeout(), there, watch).await?;
         session.progress.done(&name, &format!("scale {scale}"), true);

@@ -3,18 +3,21 @@
 use serde_json::json;
 
 use crate::commands::lifecycle;
-use crate::commands::logs::now_ms;
 use crate::failure::{Failure, exit};
-use crate::items;
+use crate::output::{ListOptions, Section};
 use crate::resolve;
-use crate::session::Session;
+use crate::session::{Session, now_ms};
+use crate::{complete, items, watch};
 
 /// List and manage stacks.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  remuda stack\n  remuda stack create shop\n  remuda stack rm shop --yes\n\nSee also: up, ps, start, stop"
 )]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(flatten)]
+    list: ListOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -22,7 +25,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List stacks (also without a subcommand)
-    Ls,
+    Ls(ListOptions),
     /// Create an empty stack
     Create {
         /// Name of the stack
@@ -31,14 +34,14 @@ enum Command {
     /// Remove stacks and their services
     Rm {
         /// Stacks, by name or id
-        #[arg(required = true, value_name = "STACK")]
+        #[arg(required = true, value_name = "STACK", add = complete::stacks())]
         names: Vec<String>,
     },
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
-    match args.command.unwrap_or(Command::Ls) {
-        Command::Ls => ls(session).await,
+    match args.command.unwrap_or(Command::Ls(args.list)) {
+        Command::Ls(options) => watch::list(session, &options, async || gather(session).await).await,
         Command::Create { name } => create(session, &name).await,
         Command::Rm { names } => {
             let names = names.iter().map(|name| format!("stack:{}", name.trim_start_matches("stack:")));
@@ -47,19 +50,18 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     }
 }
 
-async fn ls(session: &Session) -> Result<u8, Failure> {
+async fn gather(session: &Session) -> Result<Vec<Section>, Failure> {
     let mut stacks = session.client.list("environments", &[("removed_null", "true")]).await?;
     stacks.sort_by(|left, right| left.name().cmp(right.name()));
     let services = session.client.list("services", &[("removed_null", "true")]).await?;
-    let items: Vec<_> = stacks
+    let items = stacks
         .iter()
         .map(|stack| {
             let n_services = services.iter().filter(|service| service.text("environmentId") == stack.id()).count();
             items::stack(stack, n_services, now_ms())
         })
         .collect();
-    session.out.list(items::STACK_COLUMNS, items::STACK_WIDE, &items)?;
-    Ok(exit::DONE)
+    Ok(vec![Section { columns: items::STACKS, items }])
 }
 
 async fn create(session: &Session, name: &str) -> Result<u8, Failure> {

@@ -8,9 +8,10 @@ use remuda_client::Resource;
 use remuda_client::stream::Stats;
 use serde_json::{Value, json};
 
+use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::items::bytes;
-use crate::output::{Format, Item};
+use crate::output::{Columns, Format, Item, Shape};
 use crate::resolve::{self, Kind};
 use crate::session::Session;
 
@@ -21,11 +22,13 @@ use crate::session::Session;
 )]
 pub struct Args {
     /// Services, stacks or containers; everything that runs when none is named
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::running())]
     names: Vec<String>,
     /// Print once and end, also on a terminal
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    shape: Shape,
 }
 
 /// So many containers are watched at most.
@@ -33,7 +36,7 @@ const MOST: usize = 200;
 /// Hosts send a sample a second; one that is silent for so long sends none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const COLUMNS: &[&str] = &["NAME", "CPU", "MEMORY", "LIMIT", "NET-IN", "NET-OUT"];
+const COLUMNS: Columns = Columns { usual: &["NAME", "CPU", "MEMORY", "LIMIT", "NET-IN", "NET-OUT"], wide: &[] };
 
 struct Watched {
     container: Resource,
@@ -111,7 +114,7 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         }
         let mut items: Vec<Item> = watched.iter().filter_map(line).collect();
         items.sort_by(|left, right| left.name.cmp(&right.name));
-        session.out.list(COLUMNS, &[], &items)?;
+        session.out.list(COLUMNS, items, &args.shape)?;
         if !goes_on {
             return Ok(exit::DONE);
         }
@@ -125,7 +128,7 @@ async fn containers(session: &Session, names: &[String]) -> Result<Vec<Resource>
     }
     for name in names {
         let kinds = [Kind::Service, Kind::Stack, Kind::Container];
-        let resource = resolve::one(&session.client, name, &kinds, session.globals.stack.as_deref()).await?;
+        let resource = session.resolve(name, &kinds).await?;
         match resource.kind() {
             "container" => found.push(resource),
             "environment" => {

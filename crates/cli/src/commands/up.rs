@@ -1,11 +1,15 @@
 //! `up`, `down` and `config`: the services of a compose file (`compose.md` §§8–9).
 
 use futures_util::future::join_all;
-use remuda_client::{Resource, wait::Verdict, wait::settled};
+use remuda_client::{
+    Resource,
+    wait::{Change, Verdict, settled},
+};
 use remuda_compose::{Kind, Service, diff};
 use serde_json::{Value, json};
 
 use crate::commands::logs;
+use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::{Globals, ProjectOptions};
 use crate::progress::Progress;
@@ -22,6 +26,7 @@ pub struct Args {
     #[command(flatten)]
     pub project: ProjectOptions,
     /// Services to bring up, with those they need; all when none is named
+    #[arg(add = complete::project_services())]
     services: Vec<String>,
     /// Return when everything runs, instead of following the logs
     #[arg(short, long)]
@@ -320,13 +325,13 @@ pub async fn down(session: &Session, _args: DownArgs) -> Result<u8, Failure> {
 
 /// Deletes one resource and waits until it is gone.
 pub async fn remove(session: &Session, row: &Resource) -> Result<(), Failure> {
-    let row = session.client.delete(row).await?;
     let gone = |row: &Resource| match row.state() {
         "removed" | "purging" | "purged" => Verdict::Done,
         _ if row.has_failed() => Verdict::Failed(row.message().unwrap_or_default().to_owned()),
         _ => Verdict::NotYet,
     };
     let watch = |row: &Resource| session.progress.say(row.name(), row.state(), row.message());
+    let row = session.client.change(row, Change::Delete, session.globals.timeout(), watch).await?;
     let row = session.client.wait(&row, session.globals.timeout(), gone, watch).await?;
     session.progress.done(row.name(), "removed", true);
     Ok(())

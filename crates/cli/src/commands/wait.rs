@@ -4,8 +4,9 @@ use futures_util::future::join_all;
 use remuda_client::wait::Verdict;
 use remuda_client::{Error, Resource};
 
+use crate::complete;
 use crate::failure::{Failure, exit};
-use crate::resolve::{self, Kind};
+use crate::resolve::Kind;
 use crate::session::Session;
 
 /// Wait until things are as wanted.
@@ -15,7 +16,7 @@ use crate::session::Session;
 )]
 pub struct Args {
     /// Services, stacks, containers, hosts or volumes
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::things())]
     names: Vec<String>,
     /// What to wait for [default: the good resting state of its kind]
     #[arg(long = "for", value_enum, value_name = "STATE")]
@@ -36,7 +37,7 @@ pub enum Goal {
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let mut resources = Vec::new();
     for name in &args.names {
-        match resolve::one(&session.client, name, Kind::ALL, session.globals.stack.as_deref()).await {
+        match session.resolve(name, Kind::ALL).await {
             Ok(resource) => resources.push(resource),
             // What is gone is removed.
             Err(failure) if failure.exit == exit::NOT_FOUND && args.goal == Some(Goal::Removed) => {}
