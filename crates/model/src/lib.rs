@@ -81,7 +81,9 @@ pub use service::{
 };
 pub use service_consume_map::ServiceConsumeMap;
 pub use service_expose_map::ServiceExposeMap;
-pub use service_upgrade::{InServiceUpgradeStrategy, RollingRestartStrategy, ServiceRestart, ServiceUpgrade};
+pub use service_upgrade::{
+    InServiceUpgradeStrategy, RollingRestartStrategy, ServiceRestart, ServiceUpgrade, ToServiceUpgradeStrategy,
+};
 pub use setting::{ActiveSetting, Setting};
 pub use stack::{AddOutputsInput, ComposeConfig, ComposeConfigInput, Stack};
 pub use storage_pool::StoragePool;
@@ -153,6 +155,7 @@ pub fn registry() -> &'static Registry {
             StatsAccess::type_def(),
             StoragePool::type_def(),
             Subscribe::type_def(),
+            ToServiceUpgradeStrategy::type_def(),
             TypeDocumentation::type_def(),
             Ulimit::type_def(),
             Volume::type_def(),

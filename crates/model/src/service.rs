@@ -106,6 +106,12 @@ pub struct Service {
     /// How often each container, by number, had been started when the restart began.
     #[field(hidden)]
     pub restart_counts: Option<BTreeMap<String, i64>>,
+    /// Since when the running upgrade waits for new containers to be up and healthy.
+    #[field(hidden)]
+    pub ailing_since: Option<Time>,
+    /// Why the running upgrade rolls back by itself.
+    #[field(hidden)]
+    pub rollback_reason: Option<String>,
     /// When the next batch of an upgrade or restart begins, once the last one is done.
     #[field(hidden)]
     pub next_batch: Option<Time>,
@@ -122,6 +128,24 @@ impl Service {
         let sidekicks = self.secondary_launch_configs.iter().flatten().filter(|sidekick| sidekick.config.has_image());
         let named = sidekicks.filter_map(|sidekick| Some((sidekick.name.as_deref()?, &sidekick.config)));
         [(labels::PRIMARY_LAUNCH_CONFIG, primary)].into_iter().chain(named).collect()
+    }
+
+    /// The launch configs of before the last upgrade, as far as it was about them.
+    pub fn put_back(&mut self) {
+        let Some(strategy) = self.upgrade.as_ref().and_then(|upgrade| upgrade.in_service_strategy.clone()) else {
+            return;
+        };
+        if strategy.launch_config.is_some() {
+            self.launch_config = strategy.previous_launch_config;
+        }
+        if strategy.secondary_launch_configs.is_some() {
+            self.secondary_launch_configs = strategy.previous_secondary_launch_configs;
+        }
+    }
+
+    /// The service it is being upgraded to.
+    pub fn upgrades_to(&self) -> Option<i64> {
+        Some(self.upgrade.as_ref()?.to_service_strategy.as_ref()?.to_service_id?.number())
     }
 
     /// One unit on every host that qualifies, whatever the scale says.

@@ -31,7 +31,14 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
             let others = row.environment_id.into_iter().flat_map(|stack| world.services_of(stack.number()));
             let waits = |other: &&Arc<Row<Service>>| other.awaited.iter().any(|awaited| awaited.service.number() == id);
             let waiting = others.filter(waits).map(|other| Subject::Service(other.meta.id));
-            stack.into_iter().chain(consumers).chain(waiting).chain([Subject::Service(id)]).collect()
+            let predecessors = world.services_by_successor.get(&id).map(Subject::Service);
+            stack
+                .into_iter()
+                .chain(consumers)
+                .chain(predecessors)
+                .chain(waiting)
+                .chain([Subject::Service(id)])
+                .collect()
         }
         Record::Container(row) => {
             let service = row.service_id.map(|id| Subject::Service(id.number()));

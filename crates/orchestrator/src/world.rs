@@ -106,6 +106,8 @@ pub struct World {
     /// Containers that join the network of the key, or mount its volumes.
     pub containers_by_dependency: Index,
     pub services_by_stack: Index,
+    /// By the service they are upgraded to.
+    pub services_by_successor: Index,
     /// Services with a unit on every host.
     pub services_global: BTreeSet<i64>,
     pub expose_maps_by_service: Index,
@@ -193,7 +195,14 @@ impl World {
             }
             Record::Service(row) => {
                 let (old, new) = swap(&mut self.services, row, ended);
-                reindex!(self, id, old, new, services_by_stack = |row| row.environment_id.map(|id| id.number()));
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    services_by_stack = |row| row.environment_id.map(|id| id.number()),
+                    services_by_successor = |row| row.upgrades_to(),
+                );
                 match new.as_deref().and_then(Selectors::of) {
                     Some(selectors) => drop(self.selectors.insert(id, selectors)),
                     None => drop(self.selectors.remove(&id)),

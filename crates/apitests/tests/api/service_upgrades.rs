@@ -12,6 +12,8 @@ on_both_stores!(
     services_11_3_canceled_in_the_middle,
     services_11_3_what_each_state_offers,
     services_11_3_removed_with_all_that_was_kept,
+    services_11_3_finished_and_rolled_back_by_itself,
+    services_11_4_upgraded_to_another_service,
     services_11_5_restarted_some_at_a_time,
 );
 
@@ -69,6 +71,10 @@ async fn services_11_1_input_is_checked(h: Harness) {
         (json!({}), "MissingRequired", Some("Upgrade strategy needs to be set")),
         (json!({"inServiceStrategy": {}}), "InvalidOption", Some(NONE)),
         (in_service(json!({"batchSize": 0})), "MinLimitExceeded", Some("batchSize")),
+        (in_service(json!({"rollbackAfterMillis": 1})), "MinLimitExceeded", Some("rollbackAfterMillis")),
+        (json!({"toServiceStrategy": {}}), "MissingRequired", Some("toServiceId")),
+        (json!({"toServiceStrategy": {"toServiceId": "1s999"}}), "InvalidReference", Some("toServiceId")),
+        (json!({"toServiceStrategy": {"toServiceId": web["id"]}}), "InvalidReference", Some("toServiceId")),
         (in_service(json!({"intervalMillis": 99})), "MinLimitExceeded", Some("intervalMillis")),
         (
             sidekick(json!({"name": "no", "imageUuid": "rancher/none"})),
@@ -342,4 +348,58 @@ async fn services_11_5_restarted_some_at_a_time(h: Harness) {
     act(&project, &web, "restart", slow).await.expect_status(202);
     act(&project, &web, "deactivate", json!({})).await.expect_status(202);
     project.wait_state(&web, &["inactive"]).await;
+}
+
+async fn services_11_3_finished_and_rolled_back_by_itself(h: Harness) {
+    h.hosts(1).await;
+    let project = h.project();
+    let web = service(&project, json!({})).await;
+    act(&project, &web, "upgrade", in_service(json!({"autoFinish": true}))).await.expect_status(202);
+    let done = project.wait_state(&web, &["active", "upgraded"]).await;
+    assert_eq!((&done["state"], &done["launchConfig"]["imageUuid"]), (&json!("active"), &json!("sim:web:2")));
+    let before = running(&project).await;
+    // The only host there is cannot give the port twice.
+    let config = json!({"imageUuid": "sim:web:3", "ports": ["80:80"]});
+    let input = in_service(json!({"launchConfig": config, "rollbackAfterMillis": 1000, "batchSize": 2}));
+    act(&project, &web, "upgrade", input).await.expect_status(202);
+    let back = project.wait_state(&web, &["active", "upgraded"]).await;
+    assert_eq!((&back["state"], &back["transitioning"]), (&json!("active"), &json!("error")));
+    let message = back["transitioningMessage"].as_str().unwrap();
+    assert!(message.starts_with("The upgrade was rolled back: new containers were not well for 1 s"), "{message}");
+    assert!(message.contains("host needs ports 80/tcp available"), "{message}");
+    assert_eq!((running(&project).await, &back["launchConfig"]["imageUuid"]), (before, &json!("sim:web:2")));
+}
+
+async fn services_11_4_upgraded_to_another_service(h: Harness) {
+    h.hosts(2).await;
+    let project = h.project();
+    let old = service(&project, json!({})).await;
+    let make = async |name: &str, scale: i64| {
+        let body = json!({"name": name, "environmentId": old["environmentId"], "scale": scale,
+                          "launchConfig": {"imageUuid": "sim:other"}});
+        let made = project.create("services", body).await;
+        project.wait_state(&made, &["inactive"]).await
+    };
+    let (new, user) = (make("new", 1).await, make("user", 1).await);
+    let link = json!({"serviceLinks": [{"serviceId": old["id"], "name": "web"}, {"serviceId": old["id"]}]});
+    act(&project, &user, "setservicelinks", link).await.expect_status(200);
+    let strategy = json!({"toServiceId": new["id"], "finalScale": 3, "batchSize": 2, "intervalMillis": 100,
+                          "updateLinks": true});
+    let answer = act(&project, &old, "upgrade", json!({"toServiceStrategy": strategy})).await.expect_status(202);
+    assert_eq!(answer.body["upgrade"]["toServiceStrategy"]["toServiceId"], new["id"]);
+    // The links are there before anything is scaled, and those to the old service stay.
+    let links = project.get(&format!("serviceconsumemaps?serviceId={}", user["id"].as_str().unwrap())).await;
+    let mut found: Vec<(Value, Value)> =
+        links.column("consumedServiceId").into_iter().zip(links.column("name")).collect();
+    found.sort_by_key(|link| format!("{link:?}"));
+    let expected = [&old, &new].map(|to| [(to["id"].clone(), Value::Null), (to["id"].clone(), json!("web"))]);
+    let mut expected = expected.concat();
+    expected.sort_by_key(|link| format!("{link:?}"));
+    assert_eq!(found, expected);
+    let done = project.wait_state(&old, &["upgraded"]).await;
+    assert_eq!(done["scale"], 0);
+    let target = project.wait_state(&new, &["active"]).await;
+    assert_eq!((&target["scale"], running(&project).await.len()), (&json!(3), 3));
+    act(&project, &old, "finishupgrade", json!({})).await.expect_status(202);
+    assert_eq!(project.wait_state(&old, &["active"]).await["scale"], 0);
 }

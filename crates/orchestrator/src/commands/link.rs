@@ -63,6 +63,28 @@ fn end(tx: &mut Tx<'_>, ctx: &Context, mut row: Row<ServiceConsumeMap>) -> Resul
     Ok(tx.update(&mut row)?)
 }
 
+/// Whoever is linked to the one service is linked to the other, too, under the same name.
+pub fn follow(tx: &mut Tx<'_>, from: Id<Service>, to: Id<Service>) -> Result<(), CommandError> {
+    let links = |tx: &Tx<'_>, id: Id<Service>| -> Result<Vec<Row<ServiceConsumeMap>>, CommandError> {
+        let rows = tx.list(&Scope::Everything, &Query::new().eq("consumedServiceId", id.number()))?;
+        Ok(rows.into_iter().filter(|row: &Row<ServiceConsumeMap>| row.meta.is_live()).collect())
+    };
+    let known = links(tx, to)?;
+    for link in links(tx, from)?.into_iter().filter(|link| link.service_id != Some(to)) {
+        if !known.iter().any(|row| row.service_id == link.service_id && row.meta.name == link.meta.name) {
+            let data = ServiceConsumeMap {
+                service_id: link.service_id,
+                consumed_service_id: Some(to),
+                ..ServiceConsumeMap::default()
+            };
+            let mut row = Row::new(link.meta.account_id, ACTIVE, data);
+            row.meta.name = link.meta.name;
+            tx.insert(row)?;
+        }
+    }
+    Ok(())
+}
+
 /// `addservicelink`
 pub fn add(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
     let input: AddRemoveServiceLinkInput = read(input, "serviceLink")?;

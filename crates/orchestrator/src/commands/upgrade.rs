@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use remuda_model::labels::PRIMARY_LAUNCH_CONFIG as PRIMARY;
 use remuda_model::{
     InServiceUpgradeStrategy, LaunchConfig, SecondaryLaunchConfig, Service, ServiceRestart, ServiceUpgrade, Stack,
+    ToServiceUpgradeStrategy,
 };
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Resource, Row};
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::service::{assign_ports_of, check_configs, check_sidekicks};
-use super::{CommandError, Context};
+use super::{CommandError, Context, link};
 use crate::plan::service::units::primary_or_sidekick;
 
 /// The action by request.
@@ -57,8 +58,8 @@ pub fn go_on(
 ) -> Result<Row<Service>, CommandError> {
     begin(&mut row, action, ctx)?;
     if action == "rollback" {
-        put_back(&mut row);
-        row.next_batch = Some(ctx.now);
+        row.put_back();
+        (row.next_batch, row.ailing_since, row.rollback_reason) = (Some(ctx.now), None, None);
     }
     tx.update(&mut row)?;
     Ok(row)
@@ -83,12 +84,35 @@ pub fn upgrade(
     wish: ServiceUpgrade,
 ) -> Result<Row<Service>, CommandError> {
     begin(&mut row, "upgrade", ctx)?;
-    let Some(mut strategy) = wish.in_service_strategy else {
-        let text = "Upgrade strategy needs to be set";
-        return Err(ApiError::field(Code::MissingRequired, text).detailed(text).into());
+    (row.next_batch, row.ailing_since, row.rollback_reason) = (Some(ctx.now), None, None);
+    let upgrade = match (wish.in_service_strategy, wish.to_service_strategy) {
+        (Some(strategy), _) => ServiceUpgrade {
+            in_service_strategy: Some(in_service(tx, ctx, &mut row, strategy)?),
+            ..ServiceUpgrade::default()
+        },
+        (None, Some(strategy)) => {
+            to_service(tx, ctx, &row, &strategy)?;
+            ServiceUpgrade { to_service_strategy: Some(strategy), ..ServiceUpgrade::default() }
+        }
+        (None, None) => {
+            let text = "Upgrade strategy needs to be set";
+            return Err(ApiError::field(Code::MissingRequired, text).detailed(text).into());
+        }
     };
-    exchange(&mut row, &mut strategy, &ctx.random.uuid())?;
-    check(tx, &row)?;
+    row.upgrade = Some(Box::new(upgrade));
+    tx.update(&mut row)?;
+    Ok(row)
+}
+
+/// The service gets the new launch configs; what is noted of the old and the new ones.
+fn in_service(
+    tx: &mut Tx<'_>,
+    ctx: &Context,
+    row: &mut Row<Service>,
+    mut strategy: InServiceUpgradeStrategy,
+) -> Result<InServiceUpgradeStrategy, CommandError> {
+    exchange(row, &mut strategy, &ctx.random.uuid())?;
+    check(tx, row)?;
     let service = row.meta.id;
     let before = strategy.previous_launch_config.as_ref();
     if let Some(config) = row.launch_config.as_mut().filter(|_| strategy.launch_config.is_some()) {
@@ -103,10 +127,27 @@ pub fn upgrade(
             given.config = now.config.clone();
         }
     }
-    row.next_batch = Some(ctx.now);
-    row.upgrade = Some(Box::new(ServiceUpgrade { in_service_strategy: Some(strategy) }));
-    tx.update(&mut row)?;
-    Ok(row)
+    Ok(strategy)
+}
+
+/// The other service is there, and linked by whoever is linked to this one, if that is wanted.
+fn to_service(
+    tx: &mut Tx<'_>,
+    ctx: &Context,
+    row: &Row<Service>,
+    strategy: &ToServiceUpgradeStrategy,
+) -> Result<(), CommandError> {
+    let id = strategy.to_service_id.ok_or_else(|| ApiError::field(Code::MissingRequired, "toServiceId"))?;
+    let target = tx.get::<Service>(&Scope::Account(ctx.account_id), id)?;
+    if target.is_none_or(|target| target.meta.id == row.meta.id) {
+        return Err(ApiError::field(Code::InvalidReference, "toServiceId")
+            .because("an upgrade leads to another service of the project")
+            .into());
+    }
+    if strategy.update_links == Some(true) {
+        link::follow(tx, row.id(), id)?;
+    }
+    Ok(())
 }
 
 fn ports_of(config: Option<&LaunchConfig>) -> &[String] {
@@ -202,17 +243,6 @@ fn check(tx: &Tx<'_>, row: &Row<Service>) -> Result<(), CommandError> {
     Ok(check_configs(&then)?)
 }
 
-/// What was before is what is wanted again.
-fn put_back(row: &mut Service) {
-    let Some(strategy) = row.upgrade.as_ref().and_then(|upgrade| upgrade.in_service_strategy.clone()) else { return };
-    if strategy.launch_config.is_some() {
-        row.launch_config = strategy.previous_launch_config;
-    }
-    if strategy.secondary_launch_configs.is_some() {
-        row.secondary_launch_configs = strategy.previous_secondary_launch_configs;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use remuda_model::Workload;
@@ -260,8 +290,9 @@ mod tests {
                     all.map(of).collect::<Vec<_>>().join(" ")
                 };
                 let after = told(&row);
-                row.upgrade = Some(Box::new(ServiceUpgrade { in_service_strategy: Some(strategy) }));
-                put_back(&mut row);
+                row.upgrade =
+                    Some(Box::new(ServiceUpgrade { in_service_strategy: Some(strategy), ..ServiceUpgrade::default() }));
+                row.put_back();
                 assert_eq!(row.launch_config, service().launch_config);
                 assert_eq!(row.secondary_launch_configs, service().secondary_launch_configs);
                 after

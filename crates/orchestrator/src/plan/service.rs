@@ -1,7 +1,7 @@
 //! One service: as many containers as its scale says, kept running (`services.md` §§2, 4-6, 8, 12).
 //!
 //! [`units`] collects what there is, [`draft`] says what a new container looks like, [`reconcile`] brings the one to
-//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`restart`] stops and starts them; here are
+//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`to_service`] hands over to another service, [`restart`] stops and starts them; here are
 //! the processes that ask for it.
 
 pub mod awaited;
@@ -9,6 +9,7 @@ pub mod create;
 pub mod draft;
 pub mod reconcile;
 pub mod restart;
+pub mod to_service;
 #[cfg(test)]
 mod unit_tests;
 pub mod units;
@@ -46,7 +47,10 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
         REQUESTED | REGISTERING | UPDATING_INACTIVE => next.meta.enter(INACTIVE),
         ACTIVATING | ACTIVE | UPDATING_ACTIVE => reconcile(world, row, &mut next, moment, &mut plan),
         UPGRADING | CANCELING_UPGRADE | ROLLING_BACK | CANCELING_ROLLBACK => {
-            upgrade::plan(world, row, &mut next, moment, &mut plan);
+            match row.upgrade.as_ref().and_then(|upgrade| upgrade.to_service_strategy.as_ref()) {
+                Some(strategy) => to_service::plan(world, row, strategy, &mut next, moment, &mut plan),
+                None => upgrade::plan(world, row, &mut next, moment, &mut plan),
+            }
         }
         UPGRADED | CANCELED_UPGRADE | CANCELED_ROLLBACK => {
             upgrade::rest(world, row, &mut next, moment, &mut plan);

@@ -18,7 +18,7 @@ use remuda_schema::{Resource, Row};
 
 use super::reconcile::{go_on, pass};
 use super::units::{Unit, config_name, everyone, is_managed, is_up, ran_once, units};
-use super::{AT_ONCE, PRIMARY, status_of, take_away_unit};
+use super::{AT_ONCE, PRIMARY, begin, status_of, take_away_unit};
 use crate::plan::{Moment, Plan, Step, claims};
 use crate::transitions::{self, WANT_RUNNING};
 use crate::world::{World, dependencies};
@@ -208,8 +208,17 @@ pub fn plan(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: 
             return next.meta.enter(end);
         }
         next.next_batch = None;
-        return go_on(next, why.or(ill.map(|container| what_is_wrong(container))), moment, plan);
+        let wrong = why.or(ill.map(|container| what_is_wrong(container)));
+        let since = *next.ailing_since.get_or_insert(moment.now);
+        if let Some(patience) = strategy.rollback_after_millis.filter(|_| row.meta.state == UPGRADING) {
+            if since.plus_ms(patience) <= moment.now {
+                return give_up(next, patience, wrong, moment);
+            }
+            plan.look_again(since.plus_ms(patience));
+        }
+        return go_on(next, wrong, moment, plan);
     }
+    next.ailing_since = None;
     if strategy.start_first {
         let waiting = stop_all(&going, moment, plan);
         if waiting.is_some() {
@@ -224,7 +233,11 @@ pub fn plan(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: 
         if exchange.is_back && !remove_kept(world, row, moment, plan) {
             return;
         }
-        return next.meta.enter(end);
+        return match next.rollback_reason.take() {
+            Some(reason) => next.meta.fail(end, reason),
+            None if strategy.auto_finish && !exchange.is_back => begin(next, FINISHING_UPGRADE, moment),
+            None => next.meta.enter(end),
+        };
     }
     next.meta.progress.percent = i64::try_from(done.len() * 100 / units.len().max(1)).ok();
     let due = *next.next_batch.get_or_insert_with(|| moment.now.plus_ms(strategy.interval_millis.unwrap_or(2000)));
@@ -243,6 +256,16 @@ pub fn plan(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: 
         }
     }
     go_on(next, None, moment, plan);
+}
+
+/// The new containers do not get well: back to what was before. The reason is told when all is back.
+fn give_up(next: &mut Row<Service>, patience_ms: i64, wrong: Option<String>, moment: Moment<'_>) {
+    let wrong = wrong.map(|wrong| format!(": {wrong}")).unwrap_or_default();
+    let reason =
+        format!("The upgrade was rolled back: new containers were not well for {} s{wrong}", patience_ms / 1000);
+    next.put_back();
+    begin(next, ROLLING_BACK, moment);
+    (next.next_batch, next.ailing_since, next.rollback_reason) = (Some(moment.now), None, Some(reason));
 }
 
 /// Stops those that may run; what is waited for until all have stopped.

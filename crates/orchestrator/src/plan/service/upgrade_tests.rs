@@ -48,7 +48,8 @@ fn upgrade(w: Language, configs: &[&str], batch_size: i64, start_first: bool) ->
                 strategy.secondary_launch_configs.get_or_insert_default().push(sidekick.clone());
             }
         }
-        row.upgrade = Some(Box::new(ServiceUpgrade { in_service_strategy: Some(strategy) }));
+        row.upgrade =
+            Some(Box::new(ServiceUpgrade { in_service_strategy: Some(strategy), ..ServiceUpgrade::default() }));
         row.next_batch = Some(now);
         row.meta.enter(UPGRADING);
     })
@@ -57,9 +58,7 @@ fn upgrade(w: Language, configs: &[&str], batch_size: i64, start_first: bool) ->
 fn roll_back(w: Language) -> Language {
     let now = w.now;
     w.change_service("web", |row| {
-        let strategy = row.upgrade.as_ref().and_then(|upgrade| upgrade.in_service_strategy.clone()).expect("one");
-        row.launch_config = strategy.previous_launch_config;
-        row.secondary_launch_configs = strategy.previous_secondary_launch_configs;
+        row.put_back();
         row.next_batch = Some(now);
         row.meta.enter(ROLLING_BACK);
     })
@@ -275,6 +274,41 @@ fn services_11_2_a_broken_service_can_be_upgraded_and_a_broken_upgrade_stops() {
     }
     let good = w.world.containers.values().filter(|row| row.meta.state == RUNNING && row.health_state.is_none());
     assert_eq!((good.count(), state(&w)), (2, UPGRADING));
+}
+
+fn change_strategy(w: Language, change: impl FnOnce(&mut InServiceUpgradeStrategy)) -> Language {
+    w.change_service("web", |row| {
+        change(row.upgrade.as_mut().and_then(|upgrade| upgrade.in_service_strategy.as_mut()).expect("one"));
+    })
+}
+
+#[test]
+fn an_upgrade_finishes_by_itself_if_that_is_wanted() {
+    let w = upgrade(world().host("a").service("web", 1).settle(), &["web"], 1, false);
+    let w = change_strategy(w, |strategy| strategy.auto_finish = true).settle();
+    assert_eq!((told(&w), state(&w)), (vec!["s_web_1 new running".to_owned()], ACTIVE));
+}
+
+#[test]
+fn an_upgrade_that_does_not_get_well_rolls_back_if_that_is_wanted() {
+    let begun = |patience: Option<i64>| {
+        let w = upgrade(world().host("a").service("web", 2).settle(), &["web"], 1, false);
+        let mut w = change_strategy(w, |strategy| strategy.rollback_after_millis = patience);
+        // The first new container starts and is not healthy, again and again.
+        for _ in 0..11 {
+            w = w.settle_but_hosts().sicken("new").settle_but_hosts().after_ms(1000);
+        }
+        w
+    };
+    assert_eq!(state(&begun(None)), UPGRADING, "off by default");
+    assert_eq!(state(&begun(Some(30_000))), UPGRADING, "not before its time");
+    let w = run(begun(Some(10_000)));
+    assert_eq!((told(&w), state(&w)), (vec!["s_web_1 0 running".into(), "s_web_2 0 running".into()], ACTIVE));
+    let progress = &w.service_row("web").meta.progress;
+    let message = progress.message.as_deref().unwrap_or_default();
+    assert!(message.starts_with("The upgrade was rolled back: new containers were not well for 10 s: "), "{message}");
+    assert!(progress.failed, "a person has to know");
+    assert_eq!(w.service_row("web").rollback_reason, None);
 }
 
 /// Whatever happens during an upgrade, never more than a batch is missing, and it ends.
