@@ -259,7 +259,12 @@ impl Shared {
     pub async fn follow(self: Arc<Self>) {
         let mut newest = self.store.watch();
         let mut at: Option<i64> = None;
+        let mut losses = self.store.losses();
         loop {
+            let now_lost = self.store.losses();
+            if now_lost != losses {
+                (losses, at) = (now_lost, None);
+            }
             let step = match at {
                 None => self.list().await.map(Some),
                 Some(after) => self.advance(after).await,

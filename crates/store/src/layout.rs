@@ -15,7 +15,7 @@ pub(crate) const COLUMNS: &str =
     "id, kind, account_id, uuid, name, state, created, removed, remove_time, revision, body";
 
 /// Tables of the store itself, made by migrations.
-const RESERVED: &[&str] = &["migration", "head", "change", "claim", "lease", "counter", "meta"];
+const RESERVED: &[&str] = &["migration", "head", "durable", "change", "claim", "lease", "counter", "meta"];
 
 /// Text fields that rows are looked up by, beside references.
 const LOOKUP_FIELDS: &[&str] = &["externalId", "publicValue", "deploymentUnitUuid"];

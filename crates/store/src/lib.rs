@@ -12,6 +12,7 @@
 mod body;
 pub mod claim;
 mod conn;
+mod durable;
 pub mod error;
 pub mod feed;
 mod job;

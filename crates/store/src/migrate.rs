@@ -24,12 +24,20 @@ pub(crate) struct Migration {
 }
 
 /// Append only.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "base",
-    sqlite: include_str!("migrations/sqlite/0001_base.sql"),
-    postgres: include_str!("migrations/postgres/0001_base.sql"),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "base",
+        sqlite: include_str!("migrations/sqlite/0001_base.sql"),
+        postgres: include_str!("migrations/postgres/0001_base.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "durable",
+        sqlite: include_str!("migrations/sqlite/0002_durable.sql"),
+        postgres: include_str!("migrations/postgres/0002_durable.sql"),
+    },
+];
 
 impl Migration {
     pub(crate) fn text(&self, dialect: Dialect) -> &'static str {
@@ -110,7 +118,7 @@ mod tests {
     /// here with every migration; never change one.
     #[test]
     fn migrations_are_only_appended() {
-        let released = [(1, "fbef0dcad6f07302", "b9ba47a7b260d7a8")];
+        let released = [(1, "fbef0dcad6f07302", "b9ba47a7b260d7a8"), (2, "d4548f9abdf22dc9", "43933e5815e18d9b")];
         let found: Vec<(i64, String, String)> = MIGRATIONS
             .iter()
             .map(|one| {

@@ -2,8 +2,9 @@
 //!
 //! A write reads at READ COMMITTED (each statement sees what was committed when it began), guards rows by their revision,
 //! and takes the head row last: from there to the commit it is alone, which makes commit order revision order. The
-//! last statement and the commit are sent together, so being alone lasts one round trip. A deadlock, or a row that
-//! somebody wrote between our reading and our writing it, runs the closure again: nothing of it was committed.
+//! last statement and the commit are sent together, so being alone lasts one round trip; that the commit is on disk is
+//! waited for afterwards, together with others ([`crate::durable`]). A deadlock, or a row that somebody wrote between our
+//! reading and our writing it, runs the closure again: nothing of it was committed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use tokio_postgres::{AsyncMessage, Row};
 
 use crate::claim::Claim;
 use crate::conn::{Cells, Conn};
+use crate::durable::Flusher;
 use crate::error::{Cause, Error, OpenError};
 use crate::feed::Identity;
 use crate::job::{ReadJob, WriteJob};
@@ -31,7 +33,7 @@ use crate::read::Read;
 use crate::tls::{Target, target};
 use crate::write::Tx;
 
-const CHANNEL: &str = "remuda_change";
+pub(crate) const CHANNEL: &str = "remuda_change";
 /// How long a caller waits for a connection.
 const POOL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the head is read although nothing was heard.
@@ -47,19 +49,21 @@ const MIGRATION_LOCK: i64 = 0x72_656d_7564_6101;
 
 /// Set once per connection. Rows are few and wide, and what is asked for has an index: reading everything to sort it, with
 /// or without helpers, is never right, though PostgreSQL's defaults (made for disks that seek) think so of pages far down
-/// a list.
+/// a list. That a commit is on disk is seen to elsewhere: [`Flusher`].
 const SETTINGS: &str = "SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; \
-     SET lock_timeout = '15s'; SET random_page_cost = 1.1; SET max_parallel_workers_per_gather = 0";
+     SET lock_timeout = '15s'; SET random_page_cost = 1.1; SET max_parallel_workers_per_gather = 0; \
+     SET synchronous_commit = off";
 const BEGIN_WRITE: &str = "BEGIN";
+/// Ends what wrote no rows (claims, counters, leases): waits for the disk by itself, as the administrator has set it.
+const COMMIT_AND_FLUSH: &str = "SET LOCAL synchronous_commit TO DEFAULT; COMMIT";
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// Records what was written under the next revision and tells the others. From taking the revision to the commit this
-/// transaction is alone. `$1` is the time, the arrays are the rows: table, kind, number, owner.
+/// Records what was written under the next revision. From there to the commit this transaction is alone. `$1` is the time, the arrays are the rows: table, kind, number, owner.
 const TAKE_REVISION: &str = "WITH h AS (UPDATE head SET revision = revision + 1 RETURNING revision), c AS (INSERT INTO \
      change (revision, seq, table_name, kind, row_id, account_id, at) SELECT h.revision, x.seq, x.table_name, x.kind, \
      x.row_id, x.account_id, $1 FROM h, unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY \
      AS x(table_name, kind, row_id, account_id, seq)) \
-     SELECT h.revision, pg_notify('remuda_change', h.revision::text) FROM h";
+     SELECT h.revision FROM h";
 
 /// What [`migrate`] asks: which tables and indexes exist.
 pub(crate) const EXISTING: &str =
@@ -71,7 +75,8 @@ pub(crate) struct Postgres {
     layout: Arc<Layout>,
     seams: Seams,
     revision: watch::Sender<i64>,
-    /// The listener and its connection.
+    flusher: Flusher,
+    /// The listener, the flusher, and their connections.
     tasks: Tasks,
 }
 
@@ -131,10 +136,7 @@ pub(crate) async fn open(
         }))
         .build()
         .map_err(|error| OpenError::Url { reason: error.to_string() })?;
-    let tasks = seams.tasks.child();
-    let postgres = Postgres { pool, layout: layout.clone(), seams: seams.clone(), revision: revision.clone(), tasks };
-
-    let client = postgres.client().await?;
+    let client = pooled(&pool).await?;
     let (handle, migrated_layout, migrating) = (Handle::current(), layout.clone(), seams.clone());
     let prepared = seams.tasks.blocking(move || {
         let session = Session::new(client, handle, BEGIN_WRITE);
@@ -142,32 +144,42 @@ pub(crate) async fn open(
         let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
         conn.batch(&lock)?;
         let prepared = migrate::run(conn, &migrated_layout, &migrating)?;
-        session.end("COMMIT")?;
+        session.end(COMMIT_AND_FLUSH)?;
         Ok::<_, OpenError>(prepared)
     });
     let (identity, head) = prepared.await.map_err(|_| OpenError::Store(Error::Crashed))??;
     revision.send_replace(head);
+    let tasks = seams.tasks.child();
+    let flusher = Flusher::start(config.clone(), tls.clone(), &tasks, revision.clone()).await?;
+    let (layout, seams, revision) = (layout.clone(), seams.clone(), revision.clone());
+    let postgres = Postgres { pool, layout, seams, revision, flusher, tasks };
     postgres.listen(config, tls);
     Ok((postgres, identity))
 }
 
+async fn pooled(pool: &Pool) -> Result<Object, Error> {
+    match pool.get().await {
+        Ok(client) => Ok(client),
+        Err(PoolError::Closed) => Err(Error::Closed),
+        Err(error) => Err(Error::Unavailable { step: "connect", cause: Arc::new(error) }),
+    }
+}
+
 impl Postgres {
-    async fn client(&self) -> Result<Object, Error> {
-        match self.pool.get().await {
-            Ok(client) => Ok(client),
-            Err(PoolError::Closed) => Err(Error::Closed),
-            Err(error) => Err(Error::Unavailable { step: "connect", cause: Arc::new(error) }),
-        }
+    /// How often the database was lost: what was read before the last loss may have been taken back.
+    pub(crate) fn losses(&self) -> u64 {
+        self.flusher.losses()
     }
 
     pub(crate) async fn write(&self, mut job: Box<dyn WriteJob>) {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let client = match self.client().await {
+            let client = match pooled(&self.pool).await {
                 Ok(client) => client,
                 Err(error) => return job.answer(Err(error)),
             };
+            let since = self.flusher.losses();
             let (layout, seams, handle) = (self.layout.clone(), self.seams.clone(), Handle::current());
             let run = self.seams.tasks.blocking(move || {
                 let session = Session::new(client, handle, BEGIN_WRITE);
@@ -184,9 +196,10 @@ impl Postgres {
                     self.seams.clock.sleep(Duration::from_millis(pause)).await;
                 }
                 Run::Done(outcome) => {
-                    if let Ok(revision) = outcome {
-                        show(&self.revision, revision);
-                    }
+                    let outcome = match outcome {
+                        Ok(revision) => self.flusher.settled(revision, since).await.map(|()| revision),
+                        refused => refused,
+                    };
                     return job.answer(outcome);
                 }
             }
@@ -194,7 +207,7 @@ impl Postgres {
     }
 
     pub(crate) async fn read(&self, job: Box<dyn ReadJob>) {
-        let client = match self.client().await {
+        let client = match pooled(&self.pool).await {
             Ok(client) => client,
             Err(error) => return job.run(Err(error)),
         };
@@ -237,7 +250,7 @@ impl Postgres {
                         let listening = async {
                             client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
                             loop {
-                                let head = client.query_one("SELECT revision FROM head", &[]).await?;
+                                let head = client.query_one("SELECT revision FROM durable", &[]).await?;
                                 show(&revision, head.try_get(0)?);
                                 seams.clock.sleep(POLL).await;
                             }
@@ -269,7 +282,7 @@ impl Drop for Postgres {
 }
 
 /// Raises the shown revision; never lowers it.
-fn show(shown: &watch::Sender<i64>, revision: i64) {
+pub(crate) fn show(shown: &watch::Sender<i64>, revision: i64) {
     shown.send_if_modified(|shown| {
         let newer = revision > *shown;
         *shown = revision.max(*shown);
@@ -370,9 +383,9 @@ impl Session {
     fn commit(&self, tx: &Tx<'_>) -> Result<i64, Error> {
         let written = tx.written();
         if written.is_empty() {
-            let revision = tx.revision()?;
-            self.end("COMMIT")?;
-            return Ok(revision);
+            let head = self.query("SELECT revision FROM head", &[])?;
+            self.end(COMMIT_AND_FLUSH)?;
+            return head.first().map_or(Ok(0), |row| row.try_get(0).map_err(unreadable));
         }
         let params = [
             Param::Int(tx.now_ms()),

@@ -7,7 +7,7 @@ use crate::claim::{Claim, Holder};
 use crate::conn::{Cells, Conn};
 use crate::error::Error;
 use crate::feed::{Change, Feed};
-use crate::layout::{Layout, TypeLayout};
+use crate::layout::{Dialect, Layout, TypeLayout};
 use crate::query::{Query, Scope};
 use crate::record::Record;
 use crate::select::{self, Want};
@@ -99,16 +99,19 @@ impl Read<'_> {
         Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
     }
 
-    /// The revision that everything read here is of. Within a write: that of the last commit before it.
+    /// The revision that the feed ends at: what is read here is of that moment or, on PostgreSQL, a little newer.
     pub fn revision(&self) -> Result<i64, Error> {
-        Ok(self.conn.one("SELECT revision FROM head", &[], |cells| cells.int(0))?.unwrap_or(0))
+        let end = match self.conn.dialect() {
+            Dialect::Sqlite => "SELECT revision FROM head",
+            Dialect::Postgres => "SELECT revision FROM durable",
+        };
+        Ok(self.conn.one(end, &[], |cells| cells.int(0))?.unwrap_or(0))
     }
 
     /// Whole commits after a revision: at least one if there is one, and not many more changes than `limit`.
     pub fn changes(&self, after: i64, limit: u64) -> Result<Feed, Error> {
-        let head =
-            self.conn.one("SELECT revision, trimmed FROM head", &[], |cells| Ok((cells.int(0)?, cells.int(1)?)))?;
-        let (revision, trimmed) = head.unwrap_or((0, 0));
+        let revision = self.revision()?;
+        let trimmed = self.conn.one("SELECT trimmed FROM head", &[], |cells| cells.int(0))?.unwrap_or(0);
         if after < trimmed || after > revision {
             return Ok(Feed::TooOld);
         }
@@ -119,9 +122,9 @@ impl Read<'_> {
         let mut changes = Vec::new();
         self.conn.each(
             "SELECT revision, table_name, kind, row_id, account_id FROM change WHERE revision > $1 AND revision <= \
-             (SELECT max(revision) FROM (SELECT revision FROM change WHERE revision > $1 ORDER BY revision LIMIT $2) \
-             AS first) ORDER BY revision, seq",
-            &[after.into(), limit.into()],
+             (SELECT max(revision) FROM (SELECT revision FROM change WHERE revision > $1 AND revision <= $2 \
+             ORDER BY revision LIMIT $3) AS first) ORDER BY revision, seq",
+            &[after.into(), revision.into(), limit.into()],
             &mut |cells| {
                 changes.push(Change {
                     revision: cells.int(0)?,
@@ -150,8 +153,8 @@ impl Read<'_> {
 
     fn claims_where(&self, condition: &str, params: &[crate::param::Param<'_>]) -> Result<Vec<Claim>, Error> {
         let order = match self.conn.dialect() {
-            crate::layout::Dialect::Sqlite => "key",
-            crate::layout::Dialect::Postgres => "key COLLATE \"C\"",
+            Dialect::Sqlite => "key",
+            Dialect::Postgres => "key COLLATE \"C\"",
         };
         let mut claims = Vec::new();
         self.conn.each(

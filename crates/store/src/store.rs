@@ -145,6 +145,15 @@ impl Store {
         self.0.revision.subscribe()
     }
 
+    /// How often the database was lost. When it grows, what was read shortly before may have been taken back (a crash
+    /// of PostgreSQL takes commits with it that nobody was told of): followers list again.
+    pub fn losses(&self) -> u64 {
+        match &self.0.backend {
+            Backend::Sqlite(_) => 0,
+            Backend::Postgres(postgres) => postgres.losses(),
+        }
+    }
+
     /// Who the database is, as of the start.
     pub fn identity(&self) -> &Identity {
         &self.0.identity

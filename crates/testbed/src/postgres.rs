@@ -29,6 +29,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 pub struct Postgres {
     /// Where it listens on 127.0.0.1.
     pub port: u16,
+    dir: PathBuf,
     programs: PathBuf,
     account: Account,
     _user: File,
@@ -47,7 +48,7 @@ pub struct Database<'s> {
 pub enum Tuning {
     /// Quick, for many small databases that nobody misses.
     ForTests,
-    /// What a fresh installation has: commits wait for the disk, dead rows are cleaned away.
+    /// What a fresh installation has: commits wait for the disk, dead rows are cleaned away. One user at a time.
     AsInstalled,
 }
 
@@ -93,7 +94,7 @@ impl Postgres {
             Some(port) => port,
             None => launch(&dir, &programs, account, tuning)?,
         };
-        Ok(Postgres { port, programs, account, _user: user })
+        Ok(Postgres { port, dir, programs, account, _user: user })
     }
 
     /// Returns when no server runs, or somebody uses the one that does: after that nothing of ours is about to end.
@@ -103,6 +104,22 @@ impl Postgres {
             let used = || lock_file(&dir.join("users.lock")).is_ok_and(|users| users.try_lock().is_err());
             !dir.join("data").exists() || used()
         })
+    }
+
+    /// Ends the server as a crash would, losing what is not on disk, and starts it again.
+    pub fn crash(&self) -> Result<()> {
+        let mut restart = Command::new(self.programs.join("pg_ctl"));
+        restart.args(["restart", "--mode", "immediate", "--wait", "--silent", "--pgdata"]).arg(self.dir.join("data"));
+        restart.arg("--log").arg(self.dir.join("data/log-after-crash"));
+        restart.uid(self.account.uid).gid(self.account.gid).current_dir("/").stdin(Stdio::null());
+        let status = restart.stdout(Stdio::null()).stderr(Stdio::null()).status().context("cannot run pg_ctl")?;
+        if !status.success() {
+            bail!(
+                "pg_ctl could not start PostgreSQL again ({status}); see {}",
+                self.dir.join("data/log-after-crash").display()
+            );
+        }
+        Ok(())
     }
 
     /// The server of this process, started when first asked for.

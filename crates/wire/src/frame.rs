@@ -14,8 +14,8 @@ pub const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 const PLAIN: u8 = 0;
 const DEFLATED: u8 = 1;
-/// Below this size packing costs more than it saves.
-const WORTH_PACKING_BYTES: usize = 1400;
+/// Below this size packing costs more than it saves: making the packer ready alone is as much work as sending this.
+const WORTH_PACKING_BYTES: usize = 16 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

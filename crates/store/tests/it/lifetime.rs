@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use remuda_runtime::{Random, Seams};
 use remuda_schema::{Id, Row};
@@ -183,6 +185,69 @@ fn a_database_that_is_gone_is_unavailable() {
             let read = store.ping().await;
             assert!(matches!(read, Err(Error::Unavailable { .. })), "{read:?}");
         }
+    });
+}
+
+/// What was answered survives a crash of the database, in the feed too, and no answer comes for what does not.
+#[test]
+fn a_crash_of_postgresql_takes_nothing_that_was_acknowledged() {
+    const WRITERS: i64 = 8;
+    run(async {
+        let server = remuda_testbed::Postgres::start(remuda_testbed::Tuning::AsInstalled).expect("it starts");
+        let database = server.database("crash").expect("made");
+        let bed = Bed::at(database.url.clone());
+        let store = bed.open().await;
+        let losses = store.losses();
+        for round in 0..2 {
+            let (told, mut acknowledged) = tokio::sync::mpsc::unbounded_channel();
+            let over = Arc::new(AtomicBool::new(false));
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| {
+                    let (store, told, over) = (store.clone(), told.clone(), over.clone());
+                    bed.seams.tasks.spawn("writer", async move {
+                        while !over.load(Ordering::SeqCst) {
+                            match store.write(move |tx| tx.insert(thing(writer, "x"))).await {
+                                Ok(done) => told.send((done.revision, done.value.meta.id)).expect("the test listens"),
+                                Err(Error::Unavailable { .. } | Error::Uncertain { .. }) => {}
+                                Err(error) => panic!("{error}"),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            drop(told);
+            let mut seen = Vec::new();
+            while seen.len() < 100 {
+                seen.push(acknowledged.recv().await.expect("writers go on"));
+            }
+            server.crash().expect("it comes back");
+            over.store(true, Ordering::SeqCst);
+            for writer in writers {
+                writer.await.expect("the writer ends well");
+            }
+            while let Some(one) = acknowledged.recv().await {
+                seen.push(one);
+            }
+            assert!(store.losses() > losses + round, "the store knows that it lost the database");
+            let changes = loop {
+                match store.changes(0, 1_000_000).await {
+                    Ok(Feed::Changes(changes)) => break changes,
+                    Ok(Feed::TooOld) => panic!("all kept"),
+                    // Connections of the pool from before the crash.
+                    Err(Error::Unavailable { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            };
+            let in_feed: Vec<(i64, i64)> = changes.iter().map(|change| (change.revision, change.id)).collect();
+            let head = i64::try_from(in_feed.len()).expect("few");
+            assert_eq!(in_feed.iter().map(|one| one.0).collect::<Vec<_>>(), (1..=head).collect::<Vec<_>>());
+            let rows = store.read(|read: &mut Read| read.list::<Thing>(&ALL, &Query::new())).await.expect("read");
+            for one in &seen {
+                assert!(in_feed.binary_search(one).is_ok(), "{one:?} was acknowledged");
+                assert!(rows.iter().any(|row| row.meta.id == one.1), "{one:?} was acknowledged");
+            }
+        }
+        store.close().await;
     });
 }
 

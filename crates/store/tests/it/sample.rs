@@ -85,7 +85,11 @@ impl Bed {
     }
 
     pub fn postgres(name: &str) -> Bed {
-        let url = remuda_testbed::postgres_url(name);
+        Bed::at(remuda_testbed::postgres_url(name))
+    }
+
+    /// A database of PostgreSQL that there is already.
+    pub fn at(url: String) -> Bed {
         Bed { options: Options::new(Database::Postgres { url }), seams: Seams::real(), _dir: None }
     }
 

@@ -1,0 +1,1 @@
+-- What is visible in SQLite is on disk: nothing to remember.
