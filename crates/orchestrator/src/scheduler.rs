@@ -1,9 +1,12 @@
 //! Where a container goes: a pure choice over the [`World`].
 //!
 //! A host is a candidate when it is active and its agent is connected; it must meet every [`Constraint`]; of those
-//! that do, the one with the fewest containers wins, then the older one (`scheduling-and-health.md` §§2, 3, 6). A refusal
-//! carries the sentence users read, made of the constraints the best candidate failed, and for operators how many
-//! hosts each constraint excluded. A new rule is one more constraint in [`constraints`].
+//! that do, the one with the fewest containers wins, then the older one (`scheduling-and-health.md` §§2, 3, 6). Soft
+//! constraints are given up one by one when nobody meets all, and never save a hard failure (§5). A refusal carries the
+//! sentence users read, made of the constraints the best candidate failed, and for operators how many hosts each
+//! constraint excluded. A new rule is one more constraint in [`constraints`].
+
+pub mod affinity;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +21,10 @@ use crate::world::{World, dependencies};
 pub trait Constraint {
     /// For operators: `ports`, `volumes`…
     fn name(&self) -> &'static str;
+    /// Soft ones are given up when no host meets everything.
+    fn is_hard(&self) -> bool {
+        true
+    }
     fn allows(&self, world: &World, host: &Row<Host>) -> bool;
     /// What the host would need, as users read it after `Scheduling failed: `.
     fn explanation(&self, world: &World) -> String;
@@ -59,26 +66,54 @@ pub fn place(world: &World, container: &Row<Container>) -> Placement {
         }
     }
     let rules = constraints(world, container);
-    let mut excluded: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut first_failures: Option<Vec<String>> = None;
-    let mut n_candidates = 0;
+    let mut candidates: Vec<(i64, Failures)> = Vec::new();
     for host in world.hosts_by_load().filter(|host| is_candidate(world, host)) {
-        n_candidates += 1;
-        let failed: Vec<&dyn Constraint> =
-            rules.iter().map(AsRef::as_ref).filter(|rule| !rule.allows(world, host)).collect();
+        let failed: Failures = (0..rules.len()).filter(|rule| !rules[*rule].allows(world, host)).collect();
         if failed.is_empty() {
             return Placement::On(host.meta.id);
         }
-        for rule in &failed {
-            *excluded.entry(rule.name()).or_default() += 1;
+        candidates.push((host.meta.id, failed));
+    }
+    let is_hard = |rule: usize| rules[rule].is_hard();
+    let best = match relaxed(&mut candidates, is_hard) {
+        Relaxed::On(host) => return Placement::On(host),
+        Relaxed::Nobody(best) => best,
+    };
+    let mut excluded: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for rule in candidates.iter().flat_map(|(_, failed)| failed) {
+        *excluded.entry(rules[*rule].name()).or_default() += 1;
+    }
+    let texts = best.map(|best| best.iter().map(|rule| rules[*rule].explanation(world)).collect::<Vec<_>>());
+    let reason = texts.map_or_else(|| "No candidates available".to_owned(), |texts| texts.join(", "));
+    Placement::Refused(Refusal { reason, excluded, n_candidates: candidates.len() })
+}
+
+/// Constraints that a candidate fails, by their place among all.
+type Failures = Vec<usize>;
+
+enum Relaxed {
+    On(i64),
+    /// With what the best candidate fails, if there is one: all of it hard.
+    Nobody(Option<Failures>),
+}
+
+/// Gives soft constraints up until a candidate is left without failures: of the candidate with the fewest hard ones,
+/// then the fewest soft ones, then the first, the last soft one.
+fn relaxed(candidates: &mut [(i64, Failures)], is_hard: impl Fn(usize) -> bool) -> Relaxed {
+    loop {
+        if let Some((host, _)) = candidates.iter().find(|(_, failed)| failed.is_empty()) {
+            return Relaxed::On(*host);
         }
-        // The best candidate is the one that fails least; the first among equals.
-        if first_failures.as_ref().is_none_or(|best| failed.len() < best.len()) {
-            first_failures = Some(failed.iter().map(|rule| rule.explanation(world)).collect());
+        let n_hard = |failed: &Failures| failed.iter().filter(|rule| is_hard(**rule)).count();
+        let best = candidates.iter().map(|(_, failed)| failed).min_by_key(|failed| (n_hard(failed), failed.len()));
+        let Some(best) = best else { return Relaxed::Nobody(None) };
+        let Some(given_up) = best.iter().rev().copied().find(|rule| !is_hard(*rule)) else {
+            return Relaxed::Nobody(Some(best.clone()));
+        };
+        for (_, failed) in candidates.iter_mut() {
+            failed.retain(|rule| *rule != given_up);
         }
     }
-    let reason = first_failures.map_or_else(|| "No candidates available".to_owned(), |texts| texts.join(", "));
-    Placement::Refused(Refusal { reason, excluded, n_candidates })
 }
 
 /// Takes new containers: active, its agent connected, and a live storage pool.
@@ -120,6 +155,10 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
         let host = world.containers.get(&id).and_then(|row| row.host_id);
         rules.push(Box::new(OneOf { name: "collocation", hosts: host.iter().map(|id| id.number()).collect() }));
     }
+    let none = BTreeMap::new();
+    let (labels, environment) = (container.labels.as_ref(), container.environment.as_ref());
+    let affinity = affinity::rules(labels.unwrap_or(&none), environment.unwrap_or(&none));
+    rules.extend(affinity.into_iter().map(|rule| affinity::constraint(world, rule)));
     rules
 }
 
@@ -298,6 +337,90 @@ mod tests {
             };
             check(container, &w.world, &expected);
         }
+    }
+
+    /// A draft with that affinity label.
+    fn with_rule(w: &mut crate::testing::Language, rule: &str) -> Row<Container> {
+        let (key, value) = rule.split_once(": ").expect("a rule");
+        let mut container = w.draft_container("new");
+        container.labels = Some([(format!("io.rancher.scheduler.affinity:{key}"), value.to_owned())].into());
+        container
+    }
+
+    #[test]
+    fn affinity_rules_choose_hosts() {
+        // Host `a` is the emptier one, so that a rule nobody needs leads there.
+        let mut w = world().host("a").host("b").label_host("b", "Disk", "SSD").running("db", "b").running("x", "b");
+        w = w.running("y", "a").label_container("db", "role", "store").label_container("y", "role", "cache");
+        let (a, b) = (format!("on {}", w.host_id("a")), format!("on {}", w.host_id("b")));
+        let no = |text: &str| format!("Scheduling failed: {text}");
+        for (rule, expected) in [
+            ("host_label: disk=ssd", b.clone()),
+            ("host_label: disk=hdd", no("needs host with label disk: hdd")),
+            ("host_label: ssd", no("needs host with label : ssd")),
+            ("host_label_ne: disk=ssd", a.clone()),
+            ("host_label_ne: disk=hdd,ssd", a.clone()),
+            ("host_label_soft: disk=ssd", b.clone()),
+            ("host_label_soft: disk=hdd", a.clone()),
+            ("host_label_soft_ne: disk=ssd", a.clone()),
+            ("container_label: role=STORE", b.clone()),
+            ("container_label: role=store,role=cache", no("host must have a container with label role=store")),
+            ("container_label_ne: role=cache", b.clone()),
+            ("container_label_ne: role=cache,role=store", no("host must not have a container with label role=cache")),
+            ("container_label_soft_ne: role=cache,role=store", a.clone()),
+            ("container_label_soft_ne: role=cache", b.clone()),
+            ("container: DB", b.clone()),
+            ("container_ne: y", b.clone()),
+            ("container_ne: db,y", no("needs container with label y_ne")),
+            ("container_soft: none", a.clone()),
+        ] {
+            let container = with_rule(&mut w, rule);
+            let told = match place(&w.world, &container) {
+                Placement::On(id) => format!("on {id}"),
+                Placement::Later(why) => format!("later: {why}"),
+                Placement::Refused(refusal) => refusal.to_string(),
+            };
+            assert_eq!(told, expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_requested_host_is_asked_no_affinity() {
+        let mut w = world().host("a");
+        let a = w.host_id("a");
+        let mut container = with_rule(&mut w, "host_label: disk=ssd");
+        container.requested_host_id = Some(remuda_schema::Id::new(a));
+        check(container, &w.world, &format!("on {a}"));
+    }
+
+    #[test]
+    fn stopped_containers_count_and_failed_ones_do_not() {
+        for (state, fits) in [("stopped", true), ("removing", true), ("error", false), ("purged", false)] {
+            let w = world().host("a").running("x", "a").label_container("x", "role", "store");
+            let mut w = w.change_container("x", |row| row.meta.state = state.to_owned());
+            let container = with_rule(&mut w, "container_label: role=store");
+            assert_eq!(matches!(place(&w.world, &container), Placement::On(_)), fits, "{state}");
+        }
+    }
+
+    #[test]
+    fn soft_rules_are_given_up_as_far_as_needed() {
+        /// Candidates by what they fail; 0 to 4 are hard, the others soft.
+        fn check(candidates: &[&[usize]], expected: Result<i64, Option<&[usize]>>) {
+            let mut list: Vec<(i64, Failures)> = (1..).zip(candidates.iter().map(|failed| failed.to_vec())).collect();
+            let told = match relaxed(&mut list, |rule| rule < 5) {
+                Relaxed::On(host) => Ok(host),
+                Relaxed::Nobody(best) => Err(best),
+            };
+            assert_eq!(told, expected.map_err(|best| best.map(<[usize]>::to_vec)), "{candidates:?}");
+        }
+        check(&[], Err(None));
+        check(&[&[1, 5], &[6, 7], &[5]], Ok(3));
+        check(&[&[5, 6], &[6, 7]], Ok(1));
+        // The last of the first's goes, and that is all the second had.
+        check(&[&[5, 6], &[6]], Ok(2));
+        check(&[&[1], &[0, 1], &[2, 5]], Err(Some(&[1])));
+        check(&[&[1, 5], &[2]], Err(Some(&[2])));
     }
 
     #[test]

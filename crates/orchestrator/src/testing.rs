@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATING, INACTIVE, RUNNING};
 use remuda_model::{
-    Agent, Container, Host, LaunchConfig, Network, Port, Project, Service, ServiceConsumeMap, Stack, StoragePool,
-    Workload,
+    Agent, Container, Host, Label, LaunchConfig, Network, Port, Project, Service, ServiceConsumeMap, Stack,
+    StoragePool, Workload,
 };
 use remuda_runtime::Random;
 use remuda_schema::{Id, Resource, Row, Time};
@@ -225,6 +225,18 @@ impl Language {
         let mut row = (*self.world.hosts[&self.host_id(host)]).clone();
         row.labels.get_or_insert_default().insert(key.to_owned(), value.to_owned());
         self.put(row);
+        self
+    }
+
+    /// One more label row, as `setlabels` makes it.
+    pub fn label_container(mut self, container: &str, key: &str, value: &str) -> Language {
+        let data = Label {
+            key: Some(key.to_owned()),
+            value: Some(value.to_owned()),
+            instance_id: Some(Id::new(self.container_id(container))),
+            ..Label::default()
+        };
+        self.put(Row::new(Some(PROJECT), "created", data));
         self
     }
 

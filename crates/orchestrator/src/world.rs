@@ -123,6 +123,8 @@ pub struct World {
     pub addresses_by_host: Index,
     pub labels_by_container: Index,
     pub labels_by_host: Index,
+    /// Labels of containers by their key in lower case.
+    pub labels_by_key: Index<String>,
     /// Root volumes.
     pub volumes_by_container: Index,
     pub volumes_by_host: Index,
@@ -300,6 +302,11 @@ impl World {
                     new,
                     labels_by_container = |row| row.instance_id.map(|id| id.number()),
                     labels_by_host = |row| row.host_id.map(|id| id.number()),
+                    labels_by_key = |row| row
+                        .key
+                        .as_ref()
+                        .filter(|_| row.instance_id.is_some())
+                        .map(|key| key.to_ascii_lowercase()),
                 );
             }
         }

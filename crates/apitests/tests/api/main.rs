@@ -1,6 +1,7 @@
 //! The API over real HTTP on both stores, by section of the specification.
 #![allow(clippy::unwrap_used, reason = "a test ends where it finds something wrong")]
 
+mod affinity;
 mod audit;
 mod bad_input;
 mod conventions;

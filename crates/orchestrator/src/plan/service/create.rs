@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use remuda_model::Service;
 use remuda_model::labels;
 use remuda_model::states::{CREATING, STARTING};
+use remuda_model::{Container, Service, Stack};
 use remuda_schema::Row;
 
 use super::draft::{Place, consumed, draft};
@@ -16,6 +16,7 @@ use super::units::{Unit, config_name, eligible_hosts, is_up, references, wanted}
 use super::upgrade::{number_on, take_in};
 use super::{AT_ONCE, status_of};
 use crate::plan::{Plan, Step};
+use crate::scheduler::affinity;
 use crate::world::World;
 
 /// Do not wait for each unit's placement before making the next.
@@ -66,7 +67,7 @@ pub(super) fn missing(pass: &mut Pass<'_>, keep: Vec<Unit<'_>>, next: &mut Row<S
     }
 }
 
-fn is_unplaced_yet(row: &Row<remuda_model::Container>) -> bool {
+fn is_unplaced_yet(row: &Row<Container>) -> bool {
     row.host_id.is_none() && matches!(row.meta.state.as_str(), CREATING | STARTING)
 }
 
@@ -105,10 +106,22 @@ fn fill(pass: &mut Pass<'_>, unit: &Unit<'_>, host: Option<i64>, next: &mut Row<
         let place = Place { config: name, unit, create_index: next.create_index, host };
         if let Some(mut new) = draft(stack, row, place, pass.moment) {
             new.links.extend(consumed(pass.world, row));
+            name_services_in_full(pass.world, stack, &mut new.row);
             plan.steps.push(Step::ContainerCreate(Box::new(new)));
         }
         pass.wait(None);
     }
+}
+
+/// In affinity rules, so that the container's labels say which services are meant.
+fn name_services_in_full(world: &World, stack: &Row<Stack>, container: &mut Row<Container>) {
+    let Some(labels) = &mut container.labels else { return };
+    let Some(own) = labels.get(labels::STACK_SERVICE_NAME).cloned() else { return };
+    let is_sibling = |name: &str| {
+        let mut services = world.services_of(stack.meta.id).filter(|row| row.meta.removed.is_none());
+        services.any(|row| row.meta.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)))
+    };
+    affinity::qualify(labels, &own, is_sibling);
 }
 
 /// A container that was removed by itself is made again in its unit. A unit that the service took away is over.

@@ -128,16 +128,7 @@ pub fn eligible_hosts(world: &World, row: &Service) -> Vec<i64> {
 
 /// Whether the host meets the hard host-label rules.
 pub fn meets_host_labels(world: &World, host: i64, rules: &labels::Labels) -> bool {
-    let known = world.hosts.get(&host).and_then(|row| row.labels.as_ref());
-    let has = |pair: &str| {
-        let Some((key, value)) = pair.split_once('=') else { return false };
-        let same = |of: &str, text: &str| of.eq_ignore_ascii_case(text.trim());
-        known.is_some_and(|labels| labels.iter().any(|(of, is)| same(of, key) && same(is, value)))
-    };
-    let pairs = |key: &str| rules.get(key).cloned().unwrap_or_default();
-    let (must, must_not) = (pairs(labels::AFFINITY_HOST_LABEL), pairs("io.rancher.scheduler.affinity:host_label_ne"));
-    let given = |text: &&str| !text.trim().is_empty();
-    must.split(',').filter(given).all(has) && !must_not.split(',').filter(given).any(has)
+    world.hosts.get(&host).is_some_and(|row| scheduler::affinity::meets_host_labels(row, rules))
 }
 
 /// Ran once and is done, or is not meant to run again by itself.
