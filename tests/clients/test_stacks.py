@@ -150,3 +150,106 @@ def test_wrong_services_are_refused_with_their_code(client, stack, new_service):
         client.create_service(name="x", launchConfig={"imageUuid": "sim:x"})
     with refused(422, "InvalidReference", "environmentId"):
         client.create_service(name="x", environmentId="1e999999", launchConfig={"imageUuid": "sim:x"})
+
+
+def test_a_service_is_upgraded_finished_and_rolled_back(client, new_service):
+    service = client.wait_success(new_service("web", launch_config={"imageUuid": "sim:web:1"}, scale=2).activate())
+    first = instances(service)
+
+    def upgrade(image, **fields):
+        strategy = dict({"batchSize": 1, "intervalMillis": 100, "launchConfig": {"imageUuid": image}}, **fields)
+        return client.wait_success(service.upgrade_action(inServiceStrategy=strategy))
+
+    def managed():
+        maps = client.list_service_expose_map(serviceId=service.id, managed=True, state="active")
+        return sorted(found.instanceId for found in maps)
+
+    # What came is there, what was there is kept.
+    service = upgrade("sim:web:2")
+    assert service.state == "upgraded"
+    assert service.launchConfig.imageUuid == "sim:web:2"
+    assert service.upgrade.inServiceStrategy.previousLaunchConfig.imageUuid == "sim:web:1"
+    everything = list(service.instances())
+    assert {found.id for found in first} < {found.id for found in everything}
+    assert len(everything) == 4
+    second = [found for found in everything if found.id in managed()]
+    assert {(found.state, found.imageUuid) for found in second} == {("running", "sim:web:2")}
+    assert {found.version for found in second} == {service.launchConfig.version}
+    assert {client.reload(found).state for found in first} == {"stopped"}
+    offered = set(vars(service.actions))
+    assert offered >= {"finishupgrade", "rollback"} and not offered & {"upgrade", "cancelupgrade", "restart"}
+
+    # Back to the very containers of before.
+    service = client.wait_success(service.rollback())
+    assert (service.state, service.launchConfig.imageUuid) == ("active", "sim:web:1")
+    assert managed() == sorted(found.id for found in first)
+    assert {client.reload(found).state for found in first} == {"running"}
+
+    # And again, this time for good.
+    service = upgrade("sim:web:2", startFirst=True, batchSize=2)
+    service = client.wait_success(service.finishupgrade())
+    assert service.state == "active"
+    wait_for("the old ones to go", lambda: {client.reload(found).state for found in first} <= {"removed", "purged"})
+    assert [found.name for found in instances(service)] == [found.name for found in first]
+
+
+def test_a_sidekick_is_upgraded_alone(client, new_service):
+    sidekick = {"name": "log", "imageUuid": "sim:log:1", "networkLaunchConfig": "web"}
+    service = client.wait_success(new_service("web", secondaryLaunchConfigs=[sidekick]).activate())
+    web, log = instances(service)
+    strategy = {"intervalMillis": 100, "secondaryLaunchConfigs": [dict(sidekick, imageUuid="sim:log:2")]}
+    service = client.wait_success(service.upgrade_action(inServiceStrategy=strategy))
+    assert service.state == "upgraded"
+    assert client.reload(web).state == "running"
+    service = client.wait_success(service.finishupgrade())
+    wait_for("the old sidekick to go", lambda: client.reload(log).state in ("removed", "purged"))
+    now = instances(service)
+    assert [found.id for found in now if found.name == web.name] == [web.id]
+    assert {found.deploymentUnitUuid for found in now} == {web.deploymentUnitUuid}
+
+
+def test_a_service_is_restarted(client, new_service):
+    service = client.wait_success(new_service("web", scale=2).activate())
+    before = instances(service)
+    strategy = {"batchSize": 1, "intervalMillis": 100}
+    service = client.wait_success(service.restart(rollingRestartStrategy=strategy))
+    assert service.state == "active"
+    after = instances(service)
+    assert [found.id for found in after] == [found.id for found in before]
+    assert [found.startCount for found in after] == [found.startCount + 1 for found in before]
+
+
+def test_a_service_is_upgraded_to_another(client, stack, new_service):
+    old = client.wait_success(new_service("old", scale=2).activate())
+    new = new_service("new", scale=1)
+    user = new_service("user")
+    user.setservicelinks(serviceLinks=[{"serviceId": old.id, "name": "db"}])
+    strategy = {
+        "toServiceId": new.id, "finalScale": 2, "batchSize": 1, "intervalMillis": 100, "updateLinks": True,
+    }
+    old = client.wait_success(old.upgrade_action(toServiceStrategy=strategy))
+    assert (old.state, old.scale) == ("upgraded", 0)
+    new = wait_for("the new one", lambda: (now := client.reload(new)).state == "active" and now)
+    assert new.scale == 2
+    assert sorted(found.id for found in user.consumedservices()) == sorted([old.id, new.id])
+    old = client.wait_success(old.finishupgrade())
+    assert (old.state, old.scale) == ("active", 0)
+
+
+def test_wrong_upgrades_are_refused_with_their_code(client, new_service):
+    service = client.wait_success(new_service("web").activate())
+    for code, field, given in [
+        ("MissingRequired", "Upgrade strategy needs to be set", {}),
+        (
+            "InvalidOption",
+            "LaunchConfig/secondaryLaunchConfigs need to be specified for inService strategy",
+            {"inServiceStrategy": {}},
+        ),
+        ("MinLimitExceeded", "batchSize", {"inServiceStrategy": {"batchSize": 0}}),
+        ("InvalidReference", "imageUuid", {"inServiceStrategy": {"launchConfig": {"imageUuid": "web"}}}),
+    ]:
+        with refused(422, code, field):
+            service.upgrade_action(**given)
+    with refused(422, "MissingRequired", "rollingRestartStrategy"):
+        service.restart()
+    assert client.reload(service).state == "active"

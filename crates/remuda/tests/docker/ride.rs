@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use remuda_client::{Client, Config, Resource};
 use remuda_testbed::{Host, Testbed, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 const BIN: &str = env!("CARGO_BIN_EXE_remuda");
@@ -165,6 +165,29 @@ impl Ride {
     /// What a collection holds, over a connection of its own: the server may be another since.
     pub fn list(&self, collection: &str, filters: &[(&str, &str)]) -> Result<Vec<Resource>> {
         self.runtime.block_on(async { Ok(self.client().await?.list(collection, filters).await?) })
+    }
+
+    pub fn create(&self, collection: &str, body: Value) -> Resource {
+        self.runtime.block_on(async { self.client().await.unwrap().create(collection, &body).await.unwrap() })
+    }
+
+    /// Asks for an action of the resource as it is now.
+    pub fn act(&self, resource: &Resource, action: &str, input: Value) {
+        self.runtime.block_on(async {
+            let client = self.client().await.unwrap();
+            let now = client.reload(resource).await.unwrap();
+            client.action(&now, action, &input).await.unwrap();
+        });
+    }
+
+    pub fn wait_state(&self, resource: &Resource, state: &str) {
+        eventually(&format!("{} {state}", resource.name()), || {
+            let now = self
+                .runtime
+                .block_on(async { Ok::<_, anyhow::Error>(self.client().await?.reload(resource).await?) })?;
+            anyhow::ensure!(now.state() == state, "{} {:?}", now.state(), now.message());
+            Ok(())
+        });
     }
 
     async fn client(&self) -> Result<Client> {
