@@ -29,7 +29,7 @@ pub mod exit {
 }
 
 /// Why a command failed: one sentence, and the next step where there is one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub exit: u8,
     pub message: String,
@@ -57,6 +57,22 @@ pub struct Look {
 impl Failure {
     pub fn new(exit: u8, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into(), hint: None, server: None }
+    }
+
+    /// Several as one: a code of their own only where they agree on it.
+    pub fn all(failures: Vec<Failure>) -> Option<Failure> {
+        let mut failures = failures.into_iter();
+        let mut all = failures.next()?;
+        for failure in failures {
+            if failure.exit != all.exit {
+                all.exit = exit::FAILED;
+            }
+            all.message.push('\n');
+            all.message.push_str(&failure.message);
+            all.hint = all.hint.or(failure.hint);
+            all.server = all.server.or(failure.server);
+        }
+        Some(all)
     }
 
     /// About that thing, which the server knows.

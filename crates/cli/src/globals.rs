@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::apply::Patience;
 use crate::complete;
 use crate::failure::Look;
 use crate::output::Format;
@@ -128,6 +129,27 @@ pub struct ProjectOptions {
     env_file: Vec<PathBuf>,
 }
 
+/// How long an acting command stays.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct WaitOptions {
+    /// Wait also until everything is healthy
+    #[arg(long, conflicts_with = "no_wait")]
+    pub wait: bool,
+    /// Return when the server has accepted the requests
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+impl WaitOptions {
+    pub fn patience(self, globals: &Globals) -> Patience {
+        match (self.no_wait, self.wait || globals.wait) {
+            (true, _) => Patience::None,
+            (false, true) => Patience::Healthy,
+            (false, false) => Patience::Settled,
+        }
+    }
+}
+
 impl Globals {
     /// The short options where the long ones are looked for.
     #[must_use]
@@ -176,6 +198,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, but a bare number is milliseconds, as rancher-compose had it.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(number) => Ok(Duration::from_millis(number)),
+        Err(_) => duration(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +235,12 @@ mod tests {
         check("remuda exec -e A=1 web -- env -f", None, None);
         check("remuda run -p 80:80 -e A=1 nginx", None, None);
         check("remuda rm -f web", None, None);
+        check("remuda -p shop -f a.yml up -d -u -c --batch-size 1 --interval 500", Some("a.yml"), Some("shop"));
+        check("remuda up -r -s shop web", None, Some("shop"));
+        check("remuda upgrade finish web", None, None);
+        check("remuda upgrade web1 web2 --update-links=false --cleanup", None, None);
+        check("remuda diff -f a.yml", Some("a.yml"), None);
+        check("remuda -w up -d", None, None);
     }
 
     #[test]
@@ -217,6 +253,8 @@ mod tests {
         for (text, ms) in [("90s", 90_000), ("10m", 600_000), ("1h", 3_600_000), ("5", 5_000), ("20ms", 20)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
         }
+        assert_eq!(interval("500"), Ok(Duration::from_millis(500)));
+        assert_eq!(interval("2s"), Ok(Duration::from_secs(2)));
         assert!(duration("soon").is_err() && duration("5d").is_err());
     }
 }

@@ -5,14 +5,17 @@
 //! code or a [`failure::Failure`], which says what, why and what to do next. Results go to stdout, everything else to
 //! stderr.
 
+pub mod apply;
 pub mod commands;
 pub mod complete;
 pub mod config;
 pub mod failure;
+pub mod found;
 pub mod globals;
 pub mod items;
 pub mod output;
 pub mod paint;
+pub mod plan;
 pub mod progress;
 pub mod project;
 pub mod resolve;

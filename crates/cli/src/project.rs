@@ -1,14 +1,19 @@
 //! The project of a command: its compose files, the stack they are for, and the values of their variables.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use remuda_compose::{FileError, Files, SourceFile as Source, Sources, compile, envfile, names};
+use remuda_compose::{FileError, Files, Question, SourceFile as Source, Sources, compile, envfile, names, questions};
+use serde_json::Value;
 
-use crate::failure::{Failure, exit};
+use crate::failure::Failure;
+use crate::found;
 use crate::globals::Globals;
+use crate::plan::Found;
 use crate::progress::Progress;
-use crate::session::environment;
+use crate::resolve;
+use crate::session::{Session, environment};
 
 /// Names a compose file may have, in the order they are looked for.
 const FILES: &[&str] = &["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
@@ -22,59 +27,163 @@ pub struct Project {
     pub compiled: remuda_compose::Project,
 }
 
-/// Reads and compiles the project of the flags; warnings are shown.
+/// Reads and compiles the project of the flags; warnings are shown, questions asked.
 pub fn load(globals: &Globals, progress: &Progress) -> Result<Project, Failure> {
     load_named(globals, progress, &[])
 }
 
-/// The project at hand, if there is one that compiles; nothing is said. One on standard input is not read: that belongs
-/// to the command.
+/// The same, when these services were asked for: their profiles count as switched on.
+pub fn load_named(globals: &Globals, progress: &Progress, named: &[String]) -> Result<Project, Failure> {
+    let project = compiled(globals, named, &BTreeMap::new(), &mut Asker::of(globals))?;
+    Ok(warned(project, progress))
+}
+
+/// The project and what the server has of it. Variables that the stack was given there count, too.
+pub async fn load_with_server(session: &Session, named: &[String]) -> Result<(Project, Found), Failure> {
+    let globals = &session.globals;
+    let mut asker = Asker::of(globals);
+    let mut project = compiled(globals, named, &BTreeMap::new(), &mut asker)?;
+    let stack = resolve::stack_named(&session.client, &project.stack).await?;
+    let given = stack.as_ref().map(|stack| texts(stack.get("environment"))).unwrap_or_default();
+    if given.keys().any(|name| project.compiled.variables.contains_key(name)) {
+        project = compiled(globals, named, &given, &mut asker)?;
+    }
+    let project = warned(project, &session.progress);
+    let found = found::read(&session.client, &project.compiled, stack).await?;
+    Ok((project, found))
+}
+
+fn texts(map: &Value) -> BTreeMap<String, String> {
+    let members = map.as_object().into_iter().flatten();
+    members.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// The project at hand, if there is one that compiles; nothing is said or asked. One on standard input is not read:
+/// that belongs to the command.
 pub fn quiet(globals: &Globals) -> Option<Project> {
     if globals.file.iter().any(|path| path == Path::new("-")) {
         return None;
     }
-    compiled(globals, &[]).ok()
+    compiled(globals, &[], &BTreeMap::new(), &mut Asker::Silent).ok()
 }
 
-/// The same, when these services were asked for: their profiles count as switched on.
-pub fn load_named(globals: &Globals, progress: &Progress, named: &[String]) -> Result<Project, Failure> {
-    let project = compiled(globals, named)?;
+fn warned(project: Project, progress: &Progress) -> Project {
     for warning in &project.compiled.warnings {
-        progress.note(&format!("warning: {warning}"));
+        progress.warn(&warning.to_string());
     }
-    Ok(project)
+    project
 }
 
-fn compiled(globals: &Globals, named: &[String]) -> Result<Project, Failure> {
+/// Who answers the questions of `.catalog`.
+enum Asker {
+    /// A person; what was answered is not asked again.
+    Person(BTreeMap<String, String>),
+    /// Nobody: defaults, and what has none and is required is an error.
+    Nobody,
+    /// Nobody, and nothing is said of it.
+    Silent,
+}
+
+impl Asker {
+    fn of(globals: &Globals) -> Asker {
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        if terminal && !globals.no_input && !globals.yes { Asker::Person(BTreeMap::new()) } else { Asker::Nobody }
+    }
+
+    /// Answers to the questions that nothing else answers.
+    fn answers(
+        &mut self,
+        questions: &[Question],
+        known: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let mut answers = BTreeMap::new();
+        let mut missing = Vec::new();
+        for question in questions.iter().filter(|question| known(&question.variable).is_none()) {
+            let answer = match self {
+                Asker::Person(before) => match before.get(&question.variable) {
+                    Some(answer) => Some(answer.clone()),
+                    None => {
+                        let answer = ask(question)?;
+                        before.insert(question.variable.clone(), answer.clone());
+                        Some(answer)
+                    }
+                },
+                Asker::Nobody | Asker::Silent => question.default.clone(),
+            };
+            match answer {
+                Some(answer) => {
+                    answers.insert(question.variable.clone(), answer);
+                }
+                None if question.required => missing.push(question.variable.as_str()),
+                None => {}
+            }
+        }
+        if missing.is_empty() || matches!(self, Asker::Silent) {
+            return Ok(answers);
+        }
+        Err(Failure::usage(format!("there is nobody to ask for {}", missing.join(", ")))
+            .hint("set them in a file and name that with `--env-file`"))
+    }
+}
+
+/// Asks until the answer is one; an empty one is the default.
+fn ask(question: &Question) -> Result<String, Failure> {
+    let label = if question.label.is_empty() { &question.variable } else { &question.label };
+    if !question.description.is_empty() {
+        eprintln!("{}", question.description);
+    }
+    if !question.options.is_empty() {
+        eprintln!("  one of {}", question.options.join(", "));
+    }
+    let default = question.default.as_ref().map(|default| format!(" [{default}]")).unwrap_or_default();
+    loop {
+        eprint!("{label} ({}){default}: ", question.variable);
+        let mut line = String::new();
+        if std::io::stdin().read_line(&mut line)? == 0 {
+            return Err(Failure::usage(format!("the input ended before {} was answered", question.variable)));
+        }
+        let typed = line.trim_end_matches(['\n', '\r']);
+        let answer = if typed.is_empty() { question.default.clone().unwrap_or_default() } else { typed.to_owned() };
+        match question.check(&answer) {
+            Ok(()) => return Ok(answer),
+            Err(why) => eprintln!("{why}"),
+        }
+    }
+}
+
+fn compiled(
+    globals: &Globals,
+    named: &[String],
+    of_stack: &BTreeMap<String, String>,
+    asker: &mut Asker,
+) -> Result<Project, Failure> {
     let (docker, directory) = docker_files(globals)?;
     let rancher = rancher_file(globals, &directory)?;
     let variables = variables(globals, &directory)?;
     // Values of the env file beat the process environment, as rancher-compose had it; an empty one counts as unset there.
     let lookup = |name: &str| {
-        let given = variables.given.get(name).cloned();
+        let given = variables.given.get(name).or_else(|| of_stack.get(name)).cloned();
         let outside = || environment(name).filter(|value| !value.is_empty());
         given.or_else(outside).or_else(|| variables.dot_env.get(name).cloned())
     };
     let given = globals.stack.clone().or_else(|| environment("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()));
     let profiles = environment("COMPOSE_PROFILES").unwrap_or_default();
-    let sources = Sources {
-        compose: docker,
-        rancher,
-        files: &Disk { directory: directory.clone() },
-        variables: &lookup,
-        profiles: profiles
-            .split(',')
-            .chain(globals.profile.iter().map(String::as_str))
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect(),
+    let profiles = profiles.split(',').chain(globals.profile.iter().map(String::as_str)).map(str::trim);
+    let disk = Disk { directory: directory.clone() };
+    let sources = |variables| Sources {
+        compose: docker.clone(),
+        rancher: rancher.clone(),
+        files: &disk,
+        variables,
+        profiles: profiles.clone().filter(|name| !name.is_empty()).map(str::to_owned).collect(),
         named: named.to_vec(),
-        stack: given,
+        stack: given.clone(),
         directory: directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         strict: globals.strict,
     };
-    let compiled = compile(&sources).map_err(|problems| Failure::usage(problems.to_string()))?;
+    let answers = asker.answers(&questions::of(&sources(&lookup)), &lookup)?;
+    let answered = |name: &str| lookup(name).or_else(|| answers.get(name).cloned());
+    let compiled = compile(&sources(&answered)).map_err(|problems| Failure::usage(problems.to_string()))?;
     names::check(&compiled.stack).map_err(|error| {
         Failure::usage(format!("the stack cannot be called so: {error}")).hint("`-s NAME` gives it another name")
     })?;
@@ -211,21 +320,6 @@ fn lines(file: &Source) -> Result<BTreeMap<String, String>, Failure> {
     let entries =
         envfile::parse(&file.text, &environment).map_err(|error| Failure::usage(format!("{}: {error}", file.name)))?;
     Ok(entries.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
-}
-
-/// Checks that the names are services of the file; none means all.
-pub fn select<'a>(project: &'a Project, names: &[String]) -> Result<Vec<&'a remuda_compose::Service>, Failure> {
-    let services = &project.compiled.services;
-    for name in names {
-        if !services.iter().any(|service| service.name == *name) {
-            let known: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
-            return Err(Failure::new(
-                exit::USAGE,
-                format!("No such service: {name}; the file has {}", known.join(", ")),
-            ));
-        }
-    }
-    Ok(services.iter().filter(|service| names.is_empty() || names.contains(&service.name)).collect())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use remuda_client::{Client, Resource};
 use crate::failure::{Failure, exit};
 
 /// A kind of thing people name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     Service,
     Stack,
@@ -139,6 +139,11 @@ async fn near(client: &Client, kinds: &[Kind], text: &str) -> Option<String> {
 
 /// The live stack of that name, whatever its case.
 pub async fn stack_named(client: &Client, name: &str) -> Result<Option<Resource>, Failure> {
+    // Most often it is written as it is called.
+    let exact = client.list("environments", &[("name", name), ("removed_null", "true")]).await?;
+    if let Some(stack) = exact.into_iter().find(|stack| stack.state() != "removing") {
+        return Ok(Some(stack));
+    }
     let stacks = client.list("environments", &[("removed_null", "true")]).await?;
     Ok(stacks.into_iter().find(|stack| stack.name().eq_ignore_ascii_case(name) && stack.state() != "removing"))
 }

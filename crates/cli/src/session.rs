@@ -116,7 +116,7 @@ pub async fn enter_default(mut client: Client) -> Result<Client, Failure> {
     let projects = client.list("projects", &[]).await?;
     let default = projects.iter().find(|project| project.name() == "Default");
     match (default, &projects[..]) {
-        (Some(project), _) | (None, [project]) => client.enter(project.id()).await?,
+        (Some(project), _) | (None, [project]) => client.enter_project(project),
         (None, []) => return Err(Failure::new(exit::NOT_FOUND, "this key sees no environment")),
         (None, several) => {
             let names: Vec<String> = several.iter().map(Resource::title).collect();

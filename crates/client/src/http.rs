@@ -124,9 +124,14 @@ impl Client {
                 projects.iter().map(|project| format!("{} ({})", project.name(), project.id())).collect();
             return Err(Error::NoEnvironment(environment.to_owned(), names.join(", ")));
         };
+        self.enter_project(project);
+        Ok(())
+    }
+
+    /// The same, for one that was read already.
+    pub fn enter_project(&mut self, project: &Resource) {
         self.base = format!("{}/projects/{}", self.root, project.id());
         self.feed = Arc::default();
-        Ok(())
     }
 
     /// All resources of a collection, page by page. `collection` is a type or plural name.

@@ -358,7 +358,7 @@ fn a_stack_comes_up_changes_size_and_goes() {
 
     // A changed service is said, and left alone.
     world.write("My_Shop/docker-compose.yml", &COMPOSE.replace("'1'", "'2'"));
-    world.refused(&up, 1, "store");
+    world.refused(&up, 0, "store differs from its file");
     assert_eq!(world.ok(&["ps", "-c", "-q"]), containers);
     world.write("My_Shop/docker-compose.yml", COMPOSE);
 
@@ -391,6 +391,132 @@ fn a_stack_comes_up_changes_size_and_goes() {
     })
     .unwrap();
     assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+}
+
+#[test]
+fn a_project_is_planned_shown_and_taken_through_its_life() {
+    let world = World::with_hosts();
+    world.write("compose.yaml", "name: shop\nservices:\n  web: {image: 'sim:web', links: ['db:store']}\n  db: {image: 'sim:db', environment: {A: '1'}}\n  job: {image: 'sim:job', profiles: [once]}\n");
+
+    // What will be done, and nothing done.
+    let steps = world.ok(&["up", "--dry-run"]);
+    assert_eq!(steps, "create the stack\ndb   create, start\nweb  create, link to db as store, start\n");
+    assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+    let run = world.run(&["diff"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), "db: new\nweb: new\n"), "{run:?}");
+    world.refused(&["start"], 3, "`remuda up` creates it");
+    world.refused(&["up", "-d", "wep"], 2, "No such service: wep");
+
+    world.ok(&["create"]);
+    assert_eq!(world.ok(&["ps", "-a", "--columns", "name", "--no-headers"]), "shop/db\nshop/web\n");
+    assert_eq!(world.ok(&["ps", "-c", "-q"]), "");
+    world.ok(&["start"]);
+    assert_eq!(world.ok(&["ps", ".", "-c", "-q"]).lines().count(), 2);
+    assert_eq!(world.ok(&["diff"]), "db: unchanged\nweb: unchanged\n");
+    assert_eq!(world.ok(&["up", "--dry-run", "-u"]), "");
+    world.ok(&["stop"]);
+    assert_eq!(world.ok(&["ps", "-q"]), "");
+    world.ok(&["stop"]);
+    // Only what was named, and what that needs and does not run.
+    world.ok(&["up", "-d", "--wait", "web"]);
+    assert_eq!(world.ok(&["ps", "-q"]).lines().count(), 2);
+    world.ok(&["restart"]);
+
+    // Profiles, scale, and what the files no longer have.
+    world.ok(&["--profile", "once", "up", "-d", "--scale", "job=3"]);
+    assert_eq!(world.ok(&["ps", "job", "-q"]).lines().count(), 3);
+    let run = world.run(&["up", "-d"]);
+    assert!(run.stderr.contains("job not in the file: `up --prune`"), "{run:?}");
+    world.ok(&["up", "-d", "--prune"]);
+    assert_eq!(world.ok(&["ps", "-a", "--columns", "name", "--no-headers"]), "shop/db\nshop/web\n");
+
+    world.write(
+        "compose.yaml",
+        "name: shop\nservices:\n  web: {image: 'sim:web'}\n  db: {image: 'sim:db', environment: {A: '2'}}\n",
+    );
+    let run = world.run(&["diff"]);
+    let expected =
+        "web: links\n  links: [\"db:store\"] -> []\ndb: launch config\n  launchConfig.environment.A: 1 -> 2\n";
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), expected), "{run:?}");
+    let json: Value = serde_json::from_str(&world.run(&["diff", "-o", "json", "web"]).stdout).unwrap();
+    assert_eq!((&json[0]["service"], &json[0]["parts"][0]), (&"web".into(), &"links".into()), "{json}");
+    let run = world.run(&["up", "--dry-run", "-u", "-o", "json"]);
+    assert!(run.stdout.contains("upgrade, 2 at a time") && run.stdout.contains("remove its links"), "{run:?}");
+    world.refused(&["up", "--rollback"], 6, "there is no upgrade to roll back");
+    world.refused(&["upgrade", "finish", "web"], 6, "there is no upgrade to confirm");
+    assert!(world.run(&["upgrade", "rollback", "."]).stderr.contains("there is no upgrade to roll back"));
+    world.refused(&["upgrade", "web"], 2, "--image");
+    world.ok(&["up", "-d"]);
+    assert_eq!(world.ok(&["diff", "web"]), "web: unchanged\n");
+
+    // The way back to files, which say the same.
+    let written = world.ok(&["export", "."]);
+    world.write("again/compose.yaml", &written);
+    let run = world.run(&["-f", "again/compose.yaml", "-s", "shop", "diff"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "db: unchanged\nweb: unchanged\n"), "{written}\n{run:?}");
+    world.ok(&["export", "--format", "v1", "--dir", "out"]);
+    let files = fs::read_to_string(world.home.path().join("out/shop/docker-compose.yml")).unwrap();
+    assert!(files.contains("image: sim:web") || files.contains("image: \"sim:web\""), "{files}");
+    world.refused(&["export", "--dir", "out"], 1, "nothing is overwritten");
+    world.ok(&["export", "--tar", "all.tar", "shop"]);
+    assert!(fs::metadata(world.home.path().join("all.tar")).unwrap().len() > 1024);
+
+    // For scripts of the old command line, and for programs.
+    let run = world.run(&["--progress", "legacy", "up", "-d", "--scale", "web=2"]);
+    assert!(
+        run.stdout.contains("level=info msg=\"Project [shop]: Starting project \"") && run.stderr.is_empty(),
+        "{run:?}"
+    );
+    let run = world.run(&["--progress", "json", "scale", "web=1"]);
+    let lines: Vec<Value> = run.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["service"] == "web" && line["ts"].is_string()), "{lines:?}");
+    let id = world.ok(&["scale", "web=2", "--no-wait"]);
+    assert!(id.starts_with("1s"), "{id}");
+
+    world.write("compose.yaml", "name: shop\nservices:\n  web: {image: 'sim:web'}\n");
+    world.refused(&["down"], 2, "Remove web of stack shop?");
+    let run = world.run(&["down", "-y"]);
+    assert!(run.code == Some(0) && run.stderr.contains("stack shop stays: db not in the file"), "{run:?}");
+    world.ok(&["down", "--remove-orphans", "-y"]);
+    assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+    assert!(world.run(&["down", "-y"]).stderr.contains("nothing to do"));
+}
+
+#[test]
+fn coming_up_again_asks_little_whatever_the_size() {
+    let world = World::with_hosts();
+    let services: String = (1..=20).map(|idx| format!("  s{idx}: {{image: 'sim:s'}}\n")).collect();
+    world.write("compose.yaml", &format!("name: big\nservices:\n{services}"));
+    world.ok(&["up", "-d"]);
+    let run = world.run(&["--debug", "up", "-d"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let requests: Vec<&str> =
+        run.stderr.lines().filter(|line| ["GET ", "POST ", "PUT "].iter().any(|verb| line.starts_with(verb))).collect();
+    assert!(requests.len() <= 5, "{requests:#?}");
+    assert!(requests.iter().all(|request| request.starts_with("GET")), "{requests:#?}");
+}
+
+#[test]
+fn containers_that_come_while_logs_are_followed_join_in() {
+    let world = World::with_hosts();
+    world.ok(&["run", "--name", "app/job", "sim:job/lines/5"]);
+    let mut child = world
+        .command(&["logs", "-f", "-n", "1", "app/job"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (sender, shown) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.map(|line| line.unwrap()).try_for_each(|line| sender.send(line)));
+    let until = |start: &str| {
+        while !shown.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("{start} is never shown")).starts_with(start) {}
+    };
+    until("app_job_1 | ");
+    world.ok(&["scale", "app/job=2"]);
+    until("app_job_2 | ");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

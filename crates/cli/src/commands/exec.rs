@@ -267,7 +267,7 @@ async fn run_once(session: &Session, mut config: Value, name: Option<String>) ->
     config["restartPolicy"] = json!({"name": "no"});
     let container = session.client.create("containers", &config).await?;
     let outcome = attached(session, &container).await;
-    let removed = crate::commands::up::remove(session, &session.client.reload(&container).await?).await;
+    let removed = crate::apply::remove(session, container.name(), &session.client.reload(&container).await?).await;
     let code = outcome?;
     removed?;
     Ok(code)

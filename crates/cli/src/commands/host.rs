@@ -7,6 +7,7 @@ use remuda_client::Resource;
 use remuda_client::wait::Change;
 use serde_json::{Value, json};
 
+use crate::apply::Patience;
 use crate::commands::lifecycle;
 use crate::failure::{Failure, exit};
 use crate::output::{Format, ListOptions, Section};
@@ -207,7 +208,7 @@ fn relabel(labels: &mut BTreeMap<String, String>, change: &str) -> Result<(), Fa
 async fn act(session: &Session, names: &Names, action: &str, there: &[&str]) -> Result<u8, Failure> {
     lifecycle::each(session, &names.names, async |name| {
         let host = host(session, name).await?;
-        lifecycle::act(session, &host, action, &Value::Null, there).await
+        lifecycle::act(session, &host, action, &Value::Null, there, Patience::Settled).await
     })
     .await
 }

@@ -2,11 +2,14 @@
 
 mod api;
 mod completion;
+mod config;
 mod context;
 pub mod doctor;
+mod down;
 mod env;
 mod events;
 mod exec;
+mod export;
 mod host;
 mod inspect;
 mod lifecycle;
@@ -16,6 +19,7 @@ mod scale;
 mod stack;
 mod top;
 mod up;
+mod upgrade;
 mod wait;
 
 use clap::Subcommand;
@@ -29,10 +33,18 @@ use crate::session::Session;
 pub enum Command {
     /// Create and start the services of a compose file
     Up(up::Args),
+    /// Create the services of a compose file without starting them
+    Create(up::CreateArgs),
     /// Stop and remove the services of the compose file, and the stack when nothing is left in it
-    Down(up::DownArgs),
-    /// Print what the compose file compiles to
-    Config(up::ConfigArgs),
+    Down(down::Args),
+    /// Show what `up --upgrade` would change
+    Diff(up::DiffArgs),
+    /// Print what the compose files say
+    Config(config::Args),
+    /// Write stacks as compose files
+    Export(export::Args),
+    /// Replace services, confirm or roll back upgrades
+    Upgrade(upgrade::Args),
     /// Change the number of containers of services
     Scale(scale::Args),
     /// Start services or containers
@@ -95,6 +107,12 @@ impl Command {
             Command::Down(args) => std::mem::take(&mut args.project),
             Command::Config(args) => std::mem::take(&mut args.project),
             Command::Ps(args) => std::mem::take(&mut args.project),
+            Command::Create(args) => std::mem::take(&mut args.project),
+            Command::Diff(args) => std::mem::take(&mut args.project),
+            Command::Upgrade(args) => std::mem::take(&mut args.project),
+            Command::Start(args) => std::mem::take(&mut args.project),
+            Command::Stop(args) => std::mem::take(&mut args.project),
+            Command::Restart(args) => std::mem::take(&mut args.project),
             _ => ProjectOptions::default(),
         }
     }
@@ -122,8 +140,12 @@ pub async fn run(globals: Globals, mut command: Command, root: clap::Command) ->
         Command::Host(args) => host::run(&open.await?, args).await,
         Command::Stack(args) => stack::run(&open.await?, args).await,
         Command::Up(args) => up::run(&open.await?, args).await,
-        Command::Down(args) => up::down(&open.await?, args).await,
-        Command::Config(args) => up::config(&globals, &args),
+        Command::Create(args) => up::create(&open.await?, args).await,
+        Command::Down(args) => down::run(&open.await?, args).await,
+        Command::Diff(args) => up::diff(&open.await?, args).await,
+        Command::Config(args) => config::run(&globals, &args),
+        Command::Export(args) => export::run(&open.await?, args).await,
+        Command::Upgrade(args) => upgrade::run(&open.await?, args).await,
         Command::Scale(args) => scale::run(&open.await?, args).await,
         Command::Start(args) => lifecycle::start(&open.await?, args).await,
         Command::Stop(args) => lifecycle::stop(&open.await?, args).await,

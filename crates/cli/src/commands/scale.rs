@@ -1,11 +1,15 @@
 //! `scale`: how many containers a service has.
 
+use futures_util::future::join_all;
 use remuda_client::Resource;
 use remuda_client::wait::{Change, Verdict, settled};
 use serde_json::json;
 
+use crate::apply::{Patience, healthy};
+use crate::commands::up::report;
 use crate::complete;
 use crate::failure::{Failure, exit};
+use crate::globals::WaitOptions;
 use crate::resolve::Kind;
 use crate::session::Session;
 
@@ -16,6 +20,8 @@ pub struct Args {
     /// SERVICE=N, or SERVICE=+N and SERVICE=-N relative to now
     #[arg(required = true, value_name = "SERVICE=N", add = complete::scales())]
     services: Vec<String>,
+    #[command(flatten)]
+    wait: WaitOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,24 +36,41 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     for argument in &args.services {
         let (name, target) = parse(argument)?;
         let service = session.resolve(name, &[Kind::Service]).await?;
+        if service.get("launchConfig").pointer("/labels/io.rancher.scheduler.global") == Some(&json!("true")) {
+            let message = format!("{} is global: it has one container on every host", service.title());
+            return Err(Failure::usage(message).hint("labels of hosts and of the service decide which hosts"));
+        }
         let scale = match target {
             Target::Exactly(scale) => scale,
             Target::By(change) => (service.int("scale").unwrap_or(0) + change).max(0),
         };
         work.push((service, scale));
     }
-    for (service, scale) in work {
-        let name = service.name().to_owned();
-        session.progress.say(&name, "scaling", Some(&format!("to {scale}")));
-        let watch =
-            |row: &Resource| session.progress.say(&name, row.state(), row.message().filter(|_| row.is_transitioning()));
-        let body = json!({"scale": scale});
-        let service = session.client.change(&service, Change::Update(&body), session.globals.timeout(), watch).await?;
-        let there = |row: &Resource| if row.int("scale") == Some(scale) { settled(row) } else { Verdict::NotYet };
-        session.client.wait(&service, session.globals.timeout(), there, watch).await?;
-        session.progress.done(&name, &format!("scale {scale}"), true);
+    let patience = args.wait.patience(&session.globals);
+    let outcomes = work.iter().map(async |(service, scale)| scale_one(session, service, *scale, patience).await);
+    let outcomes = join_all(outcomes).await;
+    report(session, outcomes.into_iter().filter_map(Result::err).collect()).map_or(Ok(exit::DONE), Err)
+}
+
+async fn scale_one(session: &Session, service: &Resource, scale: i64, patience: Patience) -> Result<(), Failure> {
+    let name = service.name();
+    session.progress.old(&format!("Setting scale {name}={scale}..."));
+    session.progress.say(name, "scaling", Some(&format!("to {scale}")));
+    let watch = |row: &Resource| session.progress.row(name, row);
+    let body = json!({"scale": scale});
+    let limit = session.globals.timeout();
+    let service = session.client.change(service, Change::Update(&body), limit, watch).await?;
+    if patience == Patience::None {
+        return session.out.line(service.id());
     }
-    Ok(exit::DONE)
+    let there = |row: &Resource| match settled(row) {
+        Verdict::Done if row.int("scale") != Some(scale) => Verdict::NotYet,
+        Verdict::Done if patience == Patience::Healthy => healthy(row),
+        verdict => verdict,
+    };
+    session.client.wait(&service, limit, there, watch).await?;
+    session.progress.done(name, &format!("scale {scale}"), true);
+    Ok(())
 }
 
 fn parse(argument: &str) -> Result<(&str, Target), Failure> {

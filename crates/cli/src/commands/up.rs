@@ -1,338 +1,288 @@
-//! `up`, `down` and `config`: the services of a compose file (`compose.md` §§8–9).
+//! `up`, `create` and `diff`: the services of compose files, as they are to be (`compose.md` §§8–9).
 
-use futures_util::future::join_all;
-use remuda_client::{
-    Resource,
-    wait::{Change, Verdict, settled},
-};
-use remuda_compose::{Kind, Service, diff};
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use remuda_client::Resource;
+use remuda_compose::Kind;
+use serde_json::Value;
+
+use crate::apply::{Applied, Patience, apply};
 use crate::commands::logs;
 use crate::complete;
 use crate::failure::{Failure, exit};
-use crate::globals::{Globals, ProjectOptions};
-use crate::progress::Progress;
+use crate::globals::{ProjectOptions, WaitOptions, interval};
+use crate::output::Format;
+use crate::plan::{Goal, Plan, Upgrade, Wish, plan, shown};
 use crate::project::{self, Project};
-use crate::resolve;
-use crate::session::{self, Session};
+use crate::session::Session;
 
-/// Create and start the services of a compose file.
-#[derive(Debug, clap::Args)]
+/// Create, upgrade and start the services of compose files.
+#[derive(Debug, Default, clap::Args)]
 #[command(
-    after_help = "Examples:\n  remuda up -d\n  remuda up -d web db\n  remuda -f shop.yml -s shop up --wait\n\nSee also: down, scale, ps, logs"
+    after_help = "Examples:\n  remuda up -d\n  remuda up -d web db\n  remuda up --dry-run -u\n  remuda up -d -u --batch-size 1 --start-first\n  remuda -f shop.yml -s shop up --wait\n\nSee also: diff, down, scale, upgrade, logs"
 )]
 pub struct Args {
     #[command(flatten)]
     pub project: ProjectOptions,
-    /// Services to bring up, with those they need; all when none is named
+    /// Services to bring up, with those they need that do not run; all when none is named
     #[arg(add = complete::project_services())]
-    services: Vec<String>,
+    pub services: Vec<String>,
     /// Return when everything runs, instead of following the logs
     #[arg(short, long)]
-    detach: bool,
+    pub detach: bool,
+    #[command(flatten)]
+    pub wait: WaitOptions,
     /// Leave out the services the named ones need
     #[arg(long)]
-    no_deps: bool,
-    /// Like --detach
+    pub no_deps: bool,
+    /// Show what would be done, and do nothing
     #[arg(long)]
-    wait: bool,
+    pub dry_run: bool,
+    /// Remove services of the stack that the files do not have
+    #[arg(long, visible_alias = "remove-orphans")]
+    pub prune: bool,
+    /// Containers of a service, SERVICE=N
+    #[arg(long, value_name = "SERVICE=N")]
+    pub scale: Vec<String>,
+    /// Leave `deploy.replicas` of the files alone
+    #[arg(long)]
+    pub no_scale: bool,
+    #[command(flatten)]
+    pub upgrade: UpgradeOptions,
 }
 
-/// Stop and remove the services of a compose file.
+/// What happens to services that are other than their file.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Upgrade options")]
+pub struct UpgradeOptions {
+    /// Upgrade services that differ from their file
+    #[arg(short, long, alias = "recreate")]
+    pub upgrade: bool,
+    /// Upgrade also what does not differ: the named services, all when none is named
+    #[arg(long, visible_alias = "force-recreate")]
+    pub force_upgrade: bool,
+    /// Confirm upgrades: containers from before are removed
+    #[arg(short, long)]
+    pub confirm_upgrade: bool,
+    /// Go back to the containers from before the upgrade
+    #[arg(short, long, conflicts_with_all = ["upgrade", "force_upgrade", "confirm_upgrade"])]
+    pub rollback: bool,
+    /// Containers replaced at a time [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub batch_size: Option<i64>,
+    /// Pause between two batches, like 5s; a bare number is milliseconds [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    pub interval: Option<Duration>,
+    /// Start new containers before the old ones stop
+    #[arg(long)]
+    pub start_first: bool,
+}
+
+/// Create the services of compose files without starting them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  remuda down\n  remuda -s shop down --yes\n\nSee also: stop (keeps everything)")]
-pub struct DownArgs {
+#[command(after_help = "Examples:\n  remuda create\n  remuda create web\n\nSee also: up, start")]
+pub struct CreateArgs {
     #[command(flatten)]
     pub project: ProjectOptions,
+    /// Services to create; all when none is named
+    #[arg(add = complete::project_services())]
+    pub services: Vec<String>,
 }
 
-/// Print what a compose file compiles to.
+/// Show what `up --upgrade` would change.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  remuda config -o yaml\n  remuda config --services\n\nSee also: up")]
-pub struct ConfigArgs {
+#[command(
+    after_help = "Examples:\n  remuda diff\n  remuda diff web -o json\n\nExit code 0: the same; 1: something differs. See also: up --dry-run, config"
+)]
+pub struct DiffArgs {
     #[command(flatten)]
     pub project: ProjectOptions,
-    /// Print the names of the services only
-    #[arg(long)]
-    services: bool,
-    /// Print the images only
-    #[arg(long)]
-    images: bool,
-    /// Print the variables the files use, with their values
-    #[arg(long)]
-    variables: bool,
-    /// Print the hash of each service and of each of its launch configs
-    #[arg(long)]
-    hash: bool,
+    /// Services to compare; all when none is named
+    #[arg(add = complete::project_services())]
+    pub services: Vec<String>,
 }
 
-/// Body of `config`: nothing is sent.
-pub fn config(globals: &Globals, args: &ConfigArgs) -> Result<u8, Failure> {
-    let out = session::out(globals);
-    let project = project::load(globals, &Progress::new(globals.progress))?;
-    let services = &project.compiled.services;
-    if args.services || args.images {
-        for service in services {
-            if args.services {
-                out.line(&service.name)?;
-            }
-            for image in service.images.iter().filter(|_| args.images) {
-                out.line(image)?;
-            }
-        }
-        return Ok(exit::DONE);
-    }
-    if args.variables {
-        for (name, value) in &project.compiled.variables {
-            out.line(&value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")))?;
-        }
-        return Ok(exit::DONE);
-    }
-    if args.hash {
-        for service in services {
-            out.line(&format!("{} {}", service.name, service.hash))?;
-            for (config, hash) in &service.lc_hashes {
-                out.line(&format!("{}/{config} {hash}", service.name))?;
-            }
-        }
-        return Ok(exit::DONE);
-    }
-    let bodies: serde_json::Map<String, Value> = services
-        .iter()
-        .map(|service| {
-            let links: Vec<Value> =
-                service.links.iter().map(|link| json!({"service": link.target, "stack": link.stack, "alias": link.alias, "ports": link.ports})).collect();
-            let mut body = service.body("");
-            if let Some(body) = body.as_object_mut() {
-                body.remove("environmentId");
-                body.insert("links".to_owned(), links.into());
-            }
-            (service.name.clone(), body)
+impl Args {
+    /// What these flags ask for.
+    pub fn wish(&self) -> Result<Wish, Failure> {
+        let options = &self.upgrade;
+        let upgrade = match (options.force_upgrade, options.upgrade) {
+            (true, _) => Upgrade::Forced(self.services.iter().cloned().collect()),
+            (false, true) => Upgrade::Changed,
+            (false, false) => Upgrade::No,
+        };
+        Ok(Wish {
+            goal: Goal::Up,
+            named: self.services.clone(),
+            no_deps: self.no_deps,
+            upgrade,
+            confirm: options.confirm_upgrade,
+            rollback: options.rollback,
+            batch_size: options.batch_size,
+            interval_ms: options.interval.map(|interval| i64::try_from(interval.as_millis()).unwrap_or(i64::MAX)),
+            start_first: options.start_first,
+            prune: self.prune,
+            scales: scales(&self.scale)?,
+            no_scale: self.no_scale,
         })
-        .collect();
-    out.object(&json!({"stack": project.stack, "services": bodies}))?;
-    Ok(exit::DONE)
+    }
 }
 
-/// A service of the file and the row it is on the server.
-struct Placed<'a> {
-    service: &'a Service,
-    row: Resource,
+fn scales(arguments: &[String]) -> Result<BTreeMap<String, i64>, Failure> {
+    let one = |argument: &String| {
+        let parsed = argument.split_once('=').and_then(|(name, number)| Some((name.to_owned(), number.parse().ok()?)));
+        parsed.filter(|(_, number)| *number >= 0).ok_or_else(|| {
+            Failure::usage(format!("`{argument}` does not say how many")).hint("write it like `--scale web=3`")
+        })
+    };
+    arguments.iter().map(one).collect()
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
-    let project = project::load_named(&session.globals, &session.progress, &args.services)?;
-    let chosen = with_dependencies(&project, &args)?;
-    chosen.iter().try_for_each(|service| check(service))?;
-    let stack = stack(session, &project.stack).await?;
-    let existing = session.client.list("services", &[("environmentId", stack.id()), ("removed_null", "true")]).await?;
-    let mut placed = Vec::new();
-    let mut changed = Vec::new();
-    for service in &chosen {
-        let found = existing.iter().find(|row| row.name().eq_ignore_ascii_case(&service.name));
-        let row = match found {
-            Some(row) => {
-                if differs(row, service) {
-                    changed.push(service.name.clone());
-                }
-                row.clone()
-            }
-            None => {
-                session.progress.say(&service.name, "creating", None);
-                let row = session.client.create("services", &service.body(stack.id())).await?;
-                session.client.wait_settled(&row, session.globals.timeout()).await?
-            }
-        };
-        placed.push(Placed { service, row });
-    }
-    link(session, &placed, &existing).await?;
-    let outcome = activate(session, &placed).await;
-    if !changed.is_empty() {
-        session.progress.note(&format!(
-            "warning: the file says something else than the server about {}; what runs was left as it is",
-            changed.join(", ")
-        ));
-    }
-    outcome?;
-    if !changed.is_empty() {
-        return Err(Failure::new(exit::FAILED, format!("{} differ from the file", changed.join(", ")))
-            .hint("in this release: `remuda rm` them, then `up` again"));
-    }
-    if args.detach || args.wait {
+    let wish = args.wish()?;
+    let (project, rows) = bring(session, wish, args.wait.patience(&session.globals), args.dry_run).await?;
+    let Some(rows) = rows else { return Ok(exit::DONE) };
+    if args.detach || args.dry_run || args.wait.wait || args.wait.no_wait || session.globals.wait {
         return Ok(exit::DONE);
     }
     session.progress.note("following logs; Ctrl-C stops following, the services keep running");
-    let rows: Vec<Resource> = placed.into_iter().map(|placed| placed.row).collect();
-    logs::follow_services(session, &rows).await
+    logs::follow_stack(session, &project.stack, &rows).await
 }
 
-/// The chosen services and, unless told otherwise, those they need; in order.
-fn with_dependencies<'a>(project: &'a Project, args: &Args) -> Result<Vec<&'a Service>, Failure> {
-    let named = project::select(project, &args.services)?;
-    let mut wanted: Vec<&str> = named.iter().map(|service| service.name.as_str()).collect();
-    if !args.no_deps {
-        let mut idx = 0;
-        while let Some(name) = wanted.get(idx).copied() {
-            let service = project.compiled.services.iter().find(|service| service.name == name);
-            for needed in service.iter().flat_map(|service| service.needs()) {
-                if !wanted.contains(&needed) {
-                    wanted.push(needed);
-                }
+/// Plans and applies; the rows of the services, or none when it was only shown.
+pub async fn bring(
+    session: &Session,
+    wish: Wish,
+    patience: Patience,
+    dry_run: bool,
+) -> Result<(Project, Option<Vec<Resource>>), Failure> {
+    let (project, found) = project::load_with_server(session, &wish.named).await?;
+    let plan = checked(session, plan(&project.compiled, &found, &wish)).await?;
+    if dry_run {
+        print_steps(session, &plan)?;
+        return Ok((project, None));
+    }
+    for warning in &plan.warnings {
+        session.progress.warn(warning);
+    }
+    let stays: Vec<&str> = plan.strangers.iter().map(Resource::name).collect();
+    if !stays.is_empty() && wish.goal == Goal::Up && wish.named.is_empty() {
+        session.progress.note(&format!("{} not in the file: `up --prune` removes what is not", stays.join(", ")));
+    }
+    let n_services = plan.works.len();
+    let begun = format!("Project [{}]: Starting project ", project.stack);
+    session.progress.old(&begun);
+    let applied = apply(session, &project.stack, plan, &found, patience).await?;
+    finish(session, n_services, &wish, &applied);
+    session.progress.old(&begun.replace("Starting project", "Project started"));
+    if let Some(failure) = report(session, applied.failures) {
+        return Err(failure);
+    }
+    Ok((project, Some(applied.rows.into_values().collect())))
+}
+
+/// Every failure but the last is printed here; that one is the command's.
+pub fn report(session: &Session, mut failures: Vec<Failure>) -> Option<Failure> {
+    let last = failures.pop()?;
+    for failure in &failures {
+        failure.print(session.globals.look());
+    }
+    Some(if failures.is_empty() { last } else { Failure { exit: exit::FAILED, ..last } })
+}
+
+fn finish(session: &Session, n_services: usize, wish: &Wish, applied: &Applied) {
+    let plural = if n_services == 1 { "" } else { "s" };
+    let mut text = format!("{n_services} service{plural}");
+    for (count, word) in [(applied.n_upgraded, "upgraded"), (applied.failures.len(), "failed")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {word}"));
+        }
+    }
+    session.progress.summary(&text);
+    if applied.n_upgraded > 0 && !wish.confirm {
+        session.progress.note(
+            "`remuda upgrade finish .` removes the containers from before, `remuda upgrade rollback .` goes back to them",
+        );
+    }
+}
+
+/// The plan, when this release and this server can carry it out. Nothing was sent before.
+async fn checked(session: &Session, plan: Result<Plan, Vec<Failure>>) -> Result<Plan, Failure> {
+    let plan = plan.map_err(|failures| {
+        Failure::all(failures).unwrap_or_else(|| Failure::new(exit::FAILED, "there is no plan, and no reason why"))
+    })?;
+    let mut problems = Vec::new();
+    let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+    for service in plan.works.iter().map(|work| &work.service) {
+        let mut refuse =
+            |what: String| problems.push(Failure::usage(format!("{}: {}: {what}", service.place, service.name)));
+        let resource = service.kind.resource();
+        if service.kind != Kind::Service {
+            let is_known = match known.get(resource) {
+                Some(is_known) => *is_known,
+                None => session.client.by_id("schemas", resource).await?.is_some(),
+            };
+            known.insert(resource, is_known);
+            if !is_known {
+                refuse(format!("this server has no {resource} yet"));
             }
-            idx += 1;
+        }
+        if let Some(build) = service.builds.first() {
+            refuse(format!("the image of `{}` must be built, which this release cannot", build.launch_config));
         }
     }
-    Ok(project.compiled.services.iter().filter(|service| wanted.contains(&service.name.as_str())).collect())
+    Failure::all(problems).map_or(Ok(plan), Err)
 }
 
-/// The stack of that name, made when it is missing.
-async fn stack(session: &Session, name: &str) -> Result<Resource, Failure> {
-    if let Some(stack) = resolve::stack_named(&session.client, name).await? {
-        return Ok(stack);
+fn print_steps(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    let all = shown(plan);
+    if !matches!(session.out.format, Format::Table | Format::Wide) {
+        return session.out.object(&all.iter().map(crate::plan::Shown::json).collect::<Value>());
     }
-    session.progress.note(&format!("creating stack {name}"));
-    let stack = session.client.create("environments", &json!({"name": name})).await?;
-    Ok(session.client.wait_settled(&stack, session.globals.timeout()).await?)
-}
-
-/// Whether the server's service is another than the file's. One that no tool marked is left alone without a word.
-fn differs(row: &Resource, service: &Service) -> bool {
-    let diff = diff(service, &row.0);
-    !diff.is_unmarked && !diff.is_same()
-}
-
-/// Refuses what this release cannot bring up, before anything is sent.
-fn check(service: &Service) -> Result<(), Failure> {
-    let refuse = |what: String| Err(Failure::new(exit::USAGE, format!("{}: {}: {what}", service.place, service.name)));
-    if service.kind != Kind::Service {
-        return refuse(format!("this server has no {} yet", service.kind.resource()));
+    if plan.is_empty() {
+        session.progress.note("nothing to do");
     }
-    if let Some(build) = service.builds.first() {
-        return refuse(format!("the image of `{}` must be built, which this release cannot", build.launch_config));
+    if plan.creates_stack {
+        session.out.line("create the stack")?;
     }
-    if service.links.iter().any(|link| link.stack.is_some()) {
-        return refuse("`external_links` to another stack cannot be written by this release".to_owned());
+    let width = all.iter().map(|shown| shown.service.chars().count()).max().unwrap_or(0);
+    for shown in all.iter().filter(|shown| !shown.steps.is_empty()) {
+        session.out.line(&format!("{:width$}  {}", shown.service, shown.steps.join(", ")))?;
+        for line in &shown.lines {
+            session.out.line(&format!("{:width$}    {line}", ""))?;
+        }
     }
+    plan.warnings.iter().for_each(|warning| session.progress.warn(warning));
     Ok(())
 }
 
-/// Writes the links of every service: the file's, exactly.
-async fn link(session: &Session, placed: &[Placed<'_>], existing: &[Resource]) -> Result<(), Failure> {
-    for Placed { service, row } in placed {
-        let id = |name: &str| {
-            let here = placed.iter().find(|other| other.service.name == name).map(|other| other.row.id());
-            here.or_else(|| existing.iter().find(|row| row.name().eq_ignore_ascii_case(name)).map(Resource::id))
-        };
-        let known = existing.iter().any(|row| row.name().eq_ignore_ascii_case(&service.name));
-        if service.links.is_empty() && !known {
-            continue;
-        }
-        let links: Vec<Value> = service
-            .links
-            .iter()
-            .filter_map(|link| {
-                let target = id(&link.target)?;
-                Some(match &link.alias {
-                    Some(alias) => json!({"serviceId": target, "name": alias}),
-                    None => json!({"serviceId": target}),
-                })
-            })
-            .collect();
-        session.client.action(row, "setservicelinks", &json!({"serviceLinks": links})).await?;
-    }
-    Ok(())
-}
-
-/// Activates every service after those it needs; one that fails does not stop the others.
-async fn activate(session: &Session, placed: &[Placed<'_>]) -> Result<(), Failure> {
-    let mut waiting: Vec<&Placed<'_>> = placed.iter().collect();
-    let mut first_failure = None;
-    while !waiting.is_empty() {
-        let names: Vec<&str> = waiting.iter().map(|placed| placed.service.name.as_str()).collect();
-        let free = |placed: &&Placed<'_>| {
-            placed.service.needs().all(|name| name == placed.service.name || !names.contains(&name))
-        };
-        let (mut now, later): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(free);
-        waiting = later;
-        if now.is_empty() {
-            // They need each other: the order of the file decides.
-            now.push(waiting.remove(0));
-        }
-        let outcomes = join_all(now.into_iter().map(|placed| activate_one(session, placed))).await;
-        first_failure =
-            outcomes.into_iter().filter_map(Result::err).fold(first_failure, |first, next| first.or(Some(next)));
-    }
-    first_failure.map_or(Ok(()), Err)
-}
-
-async fn activate_one(session: &Session, Placed { service, row }: &Placed<'_>) -> Result<(), Failure> {
-    let row = session.client.reload(row).await?;
-    let name = &service.name;
-    let row = if row.action("activate").is_some() {
-        session.client.action(&row, "activate", &Value::Null).await?
-    } else {
-        row
-    };
-    let active = |row: &Resource| match settled(row) {
-        Verdict::Done if row.state() != "active" => Verdict::Failed(format!("it is {}", row.state())),
-        verdict => verdict,
-    };
-    let watch =
-        |row: &Resource| session.progress.say(name, row.state(), row.message().filter(|_| row.is_transitioning()));
-    match session.client.wait(&row, session.globals.timeout(), active, watch).await {
-        Ok(row) => {
-            session.progress.done(name, row.state(), true);
-            Ok(())
-        }
-        Err(error) => {
-            session.progress.done(name, &error.to_string(), false);
-            Err(error.into())
-        }
-    }
-}
-
-pub async fn down(session: &Session, _args: DownArgs) -> Result<u8, Failure> {
-    let project = project::load(&session.globals, &session.progress)?;
-    let Some(stack) = resolve::stack_named(&session.client, &project.stack).await? else {
-        session.progress.note(&format!("there is no stack {}; nothing to do", project.stack));
-        return Ok(exit::DONE);
-    };
-    let rows = session.client.list("services", &[("environmentId", stack.id()), ("removed_null", "true")]).await?;
-    let (mine, others): (Vec<Resource>, Vec<Resource>) = rows
-        .into_iter()
-        .partition(|row| project.compiled.services.iter().any(|service| service.name.eq_ignore_ascii_case(row.name())));
-    let names: Vec<&str> = mine.iter().map(Resource::name).collect();
-    if !session.confirm(&format!(
-        "Remove {} of stack {}?",
-        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") },
-        stack.name()
-    ))? {
-        return Ok(exit::FAILED);
-    }
-    let removals = mine.iter().map(|row| remove(session, row));
-    for outcome in join_all(removals).await {
-        outcome?;
-    }
-    if others.is_empty() {
-        remove(session, &stack).await?;
-    } else {
-        let names: Vec<&str> = others.iter().map(Resource::name).collect();
-        session.progress.note(&format!("stack {} stays: {} are not in the file", stack.name(), names.join(", ")));
-    }
+pub async fn create(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
+    let wish = Wish { goal: Goal::Created, named: args.services, ..Wish::default() };
+    bring(session, wish, Patience::Settled, false).await?;
     Ok(exit::DONE)
 }
 
-/// Deletes one resource and waits until it is gone.
-pub async fn remove(session: &Session, row: &Resource) -> Result<(), Failure> {
-    let gone = |row: &Resource| match row.state() {
-        "removed" | "purging" | "purged" => Verdict::Done,
-        _ if row.has_failed() => Verdict::Failed(row.message().unwrap_or_default().to_owned()),
-        _ => Verdict::NotYet,
-    };
-    let watch = |row: &Resource| session.progress.say(row.name(), row.state(), row.message());
-    let row = session.client.change(row, Change::Delete, session.globals.timeout(), watch).await?;
-    let row = session.client.wait(&row, session.globals.timeout(), gone, watch).await?;
-    session.progress.done(row.name(), "removed", true);
-    Ok(())
+pub async fn diff(session: &Session, args: DiffArgs) -> Result<u8, Failure> {
+    let (project, found) = project::load_with_server(session, &args.services).await?;
+    let wish = Wish { named: args.services, no_deps: true, upgrade: Upgrade::No, ..Wish::default() };
+    let plan = plan(&project.compiled, &found, &wish).map_err(|failures| {
+        Failure::all(failures).unwrap_or_else(|| Failure::new(exit::FAILED, "there is nothing to compare"))
+    })?;
+    let mut all = shown(&plan);
+    if !wish.named.is_empty() {
+        all.retain(|shown| shown.change != "not in the file");
+    }
+    let differs = all.iter().any(|shown| shown.change != "unchanged");
+    if matches!(session.out.format, Format::Table | Format::Wide) {
+        for shown in &all {
+            session.out.line(&shown.title())?;
+            for line in &shown.lines {
+                session.out.line(&format!("  {line}"))?;
+            }
+        }
+    } else {
+        session.out.object(&all.iter().map(crate::plan::Shown::json).collect::<Value>())?;
+    }
+    Ok(if differs { exit::FAILED } else { exit::DONE })
 }

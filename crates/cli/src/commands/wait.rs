@@ -32,6 +32,9 @@ pub enum Goal {
     Running,
     Stopped,
     Removed,
+    Upgraded,
+    /// Every container of a start-once service has ended
+    Completed,
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
@@ -52,8 +55,12 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
 }
 
 async fn one(session: &Session, resource: &Resource, goal: Option<Goal>) -> Result<(), Failure> {
+    let is_job =
+        resource.get("launchConfig").pointer("/labels/io.rancher.container.start_once") == Some(&"true".into());
     let goal = goal.unwrap_or(match resource.kind() {
+        "container" if is_start_once(resource) => Goal::Stopped,
         "container" => Goal::Running,
+        _ if is_job => Goal::Completed,
         _ => Goal::Active,
     });
     let name = resource.title();
@@ -75,6 +82,11 @@ async fn one(session: &Session, resource: &Resource, goal: Option<Goal>) -> Resu
     }
 }
 
+/// A container that is to end by itself.
+fn is_start_once(container: &Resource) -> bool {
+    container.get("labels").get("io.rancher.container.start_once") == Some(&"true".into())
+}
+
 /// Whether the goal is reached, or cannot be any more.
 fn judge(row: &Resource, goal: Goal) -> Verdict {
     let state = row.state();
@@ -85,6 +97,8 @@ fn judge(row: &Resource, goal: Goal) -> Verdict {
         Goal::Running => state == "running" || (row.kind() != "container" && state == "active"),
         Goal::Stopped => state == "stopped" || state == "inactive",
         Goal::Removed => gone,
+        Goal::Completed => state == "active" && row.text("healthState") == "started-once",
+        Goal::Upgraded => state == "upgraded",
         Goal::Healthy => matches!(state, "active" | "running") && matches!(row.text("healthState"), "" | "healthy"),
     };
     if reached && (goal == Goal::Removed || !row.is_transitioning()) {
@@ -116,6 +130,10 @@ mod tests {
             (json!({"type": "service", "state": "active", "healthState": "degraded"}), Goal::Healthy, not_yet()),
             (json!({"type": "service", "state": "active", "healthState": "healthy"}), Goal::Healthy, done()),
             (json!({"type": "service", "state": "removed", "transitioning": "no"}), Goal::Removed, done()),
+            (json!({"type": "service", "state": "upgrading", "transitioning": "yes"}), Goal::Upgraded, not_yet()),
+            (json!({"type": "service", "state": "upgraded", "transitioning": "no"}), Goal::Upgraded, done()),
+            (json!({"type": "service", "state": "active", "healthState": "started-once"}), Goal::Completed, done()),
+            (json!({"type": "service", "state": "active", "healthState": "healthy"}), Goal::Completed, not_yet()),
             (json!({"type": "service", "state": "removed"}), Goal::Active, Verdict::Failed("it was removed".into())),
             (
                 json!({"type": "container", "state": "error", "transitioning": "error", "transitioningMessage": "no such image"}),
