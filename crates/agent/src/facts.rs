@@ -5,14 +5,12 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use remuda_model::labels::{HOST_DOCKER_VERSION, HOST_KVM, HOST_LINUX_KERNEL_VERSION, HOST_NAME};
 use remuda_wire::observe::HostFacts;
 use serde_json::{Map, Value, json};
 
 use crate::engine::{Engine, Info};
 
-const DOCKER_VERSION_LABEL: &str = "io.rancher.host.docker_version";
-const KERNEL_VERSION_LABEL: &str = "io.rancher.host.linux_kernel_version";
-const KVM_LABEL: &str = "io.rancher.host.kvm";
 const MIB: f64 = 1_048_576.0;
 
 /// Gathers facts. Clones share what is remembered between two gatherings.
@@ -124,7 +122,7 @@ impl Facts {
             hostname: inner.hostname.clone(),
             address: inner.address.map(|address| address.to_string()),
             info,
-            labels: labels(&engine, inner.proc.is_some()),
+            labels: labels(&engine, &inner.hostname, inner.proc.is_some()),
             create_labels: inner.create_labels.clone(),
             engine_problem: engine_problem.map(|problem| problem.to_string()),
             ..HostFacts::default()
@@ -274,11 +272,12 @@ fn space(point: &str) -> Option<Space> {
     })
 }
 
-fn labels(engine: &Info, real: bool) -> BTreeMap<String, String> {
-    let versions = [(DOCKER_VERSION_LABEL, &engine.version), (KERNEL_VERSION_LABEL, &engine.kernel_version)];
+fn labels(engine: &Info, hostname: &str, real: bool) -> BTreeMap<String, String> {
+    let versions = [(HOST_DOCKER_VERSION, &engine.version), (HOST_LINUX_KERNEL_VERSION, &engine.kernel_version)];
     let versions = versions.into_iter().filter_map(|(label, version)| Some((label.to_owned(), major_minor(version)?)));
     let kvm = real && std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-    versions.chain(kvm.then(|| (KVM_LABEL.to_owned(), "true".to_owned()))).collect()
+    let name = (HOST_NAME.to_owned(), hostname.to_owned());
+    versions.chain(kvm.then(|| (HOST_KVM.to_owned(), "true".to_owned()))).chain([name]).collect()
 }
 
 /// `20.10.24` and `6.1.0-13-amd64` are 20.10 and 6.1.
@@ -366,7 +365,7 @@ mod tests {
         for name in ["osInfo", "diskInfo", "iopsInfo"] {
             assert!(facts.info[name].is_object(), "{name}");
         }
-        assert_eq!(facts.labels[DOCKER_VERSION_LABEL], "20.10");
+        assert_eq!(facts.labels[HOST_DOCKER_VERSION], "20.10");
         engine.set_reachable(false);
         let facts = Facts::simulated(Arc::new(engine), "sim-1", None, BTreeMap::new()).gather().await;
         assert!(facts.engine_problem.is_some());

@@ -72,7 +72,7 @@ pub fn build(context: &mut Context<'_>, draft: &mut Draft, stack: &str, node: &N
         }
         return;
     }
-    let found = context.sources.files.directory(context.file(value.place), &written);
+    let found = context.directory(value.place, &written);
     match found {
         Ok(directory) => {
             draft.build = Some(Build {

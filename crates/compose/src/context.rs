@@ -19,6 +19,10 @@ pub struct Context<'a> {
     pub sources: &'a Sources<'a>,
     /// Names of the files read, by their position in places.
     files: Vec<String>,
+    /// What paths written in each of them start from, when that is not their own directory.
+    bases: Vec<Option<Base>>,
+    /// The same for the file that is read next.
+    pub next_base: Option<Base>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
     /// Variables used, with their values.
@@ -31,11 +35,20 @@ pub struct Context<'a> {
     filled: usize,
 }
 
+/// A directory as `include.project_directory` names it, and the file that does.
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub file: String,
+    pub directory: String,
+}
+
 impl<'a> Context<'a> {
     pub fn new(sources: &'a Sources<'a>) -> Context<'a> {
         Context {
             sources,
             files: Vec::new(),
+            bases: Vec::new(),
+            next_base: None,
             problems: Vec::new(),
             warnings: Vec::new(),
             variables: BTreeMap::new(),
@@ -47,6 +60,25 @@ impl<'a> Context<'a> {
 
     pub fn file(&self, place: Place) -> &str {
         self.files.get(place.file).map(String::as_str).unwrap_or_default()
+    }
+
+    /// The file that a path at that place starts from, and the path from there.
+    fn resolved(&self, place: Place, path: &str) -> (String, String) {
+        match self.bases.get(place.file).and_then(Option::as_ref) {
+            Some(base) if !path.starts_with('/') => (base.file.clone(), format!("{}/{path}", base.directory)),
+            _ => (self.file(place).to_owned(), path.to_owned()),
+        }
+    }
+
+    /// The directory that `path` means at that place.
+    pub fn directory(&self, place: Place, path: &str) -> Result<String, FileError> {
+        let (from, path) = self.resolved(place, path);
+        self.sources.files.directory(&from, &path)
+    }
+
+    fn read(&self, place: Place, path: &str) -> Result<SourceFile, FileError> {
+        let (from, path) = self.resolved(place, path);
+        self.sources.files.read(&from, &path)
     }
 
     fn made(&self, severity: Severity, place: Place, path: &str, text: String) -> Problem {
@@ -86,7 +118,7 @@ impl<'a> Context<'a> {
             self.problem(place, key, format!("more than {MAX_FILES} files in one project"));
             return None;
         }
-        match self.sources.files.read(self.file(place), path) {
+        match self.read(place, path) {
             Ok(file) => Some(file),
             Err(error) => {
                 self.problem(place, key, error.to_string());
@@ -97,7 +129,7 @@ impl<'a> Context<'a> {
 
     /// Like [`Context::open`], but absence is no problem.
     pub fn open_optional(&mut self, place: Place, path: &str, key: &str) -> Option<SourceFile> {
-        match self.sources.files.read(self.file(place), path) {
+        match self.read(place, path) {
             Err(FileError::Missing(_)) => None,
             _ => self.open(place, path, key),
         }
@@ -107,6 +139,7 @@ impl<'a> Context<'a> {
     pub fn parse(&mut self, source: &SourceFile) -> Option<Node> {
         let file = self.files.len();
         self.files.push(source.name.clone());
+        self.bases.push(self.next_base.take());
         match node::read(&source.text, file) {
             Ok(root) => Some(root),
             Err(error) => {

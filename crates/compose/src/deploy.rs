@@ -1,5 +1,6 @@
 //! The `deploy` section (`compose.md` §13): replicas, placement, resources, updates.
 
+use remuda_model::labels;
 use serde_json::{Value as Json, json};
 
 use crate::context::Context;
@@ -125,12 +126,7 @@ fn constraint(context: &mut Context<'_>, draft: &mut Draft, item: &Node, path: &
     };
     let label = match key.strip_prefix("node.labels.").or_else(|| key.strip_prefix("engine.labels.")) {
         Some(label) => label,
-        None if key == "node.hostname" => {
-            let text = format!(
-                "hosts carry no label with their name; give `{value}` a label and write `node.labels.LABEL==VALUE`"
-            );
-            return context.problem(item.place, path, text);
-        }
+        None if key == "node.hostname" => labels::HOST_NAME,
         None if matches!(key, "node.role" | "node.platform.os" | "node.platform.arch") => {
             return context.warn(item.place, path, format!("`{key}` has no effect: hosts here have none"));
         }

@@ -10,13 +10,14 @@ pub const HASH_KEY: &str = "io.rancher.service.hash";
 /// Hashes of ours begin with this; others came from other tools and are not compared.
 pub const HASH_PREFIX: &str = "r1-";
 
-/// Never part of a hash, at any level: what changes on its own, or has its own way of being applied.
-const SKIPPED: &[&str] = &[HASH_KEY, "links", "scale", "selectorContainer", "selectorLink", "environmentId"];
+/// Members of a service that are never part of its hash: what changes on its own, or has its own way of being applied.
+/// Deeper down these words are names that people chose: of variables, labels, metadata.
+const SKIPPED: &[&str] = &["links", "scale", "selectorContainer", "selectorLink", "environmentId"];
 
-/// Hash of any part of a service.
-pub fn of(value: &Json) -> String {
+/// Hash of a service or of a launch config.
+pub fn of(part: &Map<String, Json>) -> String {
     let mut canonical = Vec::new();
-    write(value, &mut canonical);
+    write_members(part.iter().filter(|(key, _)| !SKIPPED.contains(&key.as_str())), &mut canonical);
     format!("{HASH_PREFIX}{}", &hex(&canonical)[..40])
 }
 
@@ -38,7 +39,7 @@ pub fn is_empty(value: &Json) -> bool {
         Json::Null | Json::Bool(false) => true,
         Json::String(text) => text.is_empty(),
         Json::Array(items) => items.is_empty(),
-        Json::Object(members) => members.iter().all(|(key, value)| SKIPPED.contains(&key.as_str()) || is_empty(value)),
+        Json::Object(members) => members.iter().all(|(key, value)| key == HASH_KEY || is_empty(value)),
         Json::Bool(true) | Json::Number(_) => false,
     }
 }
@@ -46,18 +47,7 @@ pub fn is_empty(value: &Json) -> bool {
 /// JSON with sorted keys; members that say nothing are left out.
 fn write(value: &Json, out: &mut Vec<u8>) {
     match value {
-        Json::Object(members) => {
-            let sorted: BTreeMap<&String, &Json> =
-                members.iter().filter(|(key, value)| !SKIPPED.contains(&key.as_str()) && !is_empty(value)).collect();
-            out.push(b'{');
-            for (key, value) in sorted {
-                out.extend_from_slice(Json::String(key.clone()).to_string().as_bytes());
-                out.push(b':');
-                write(value, out);
-                out.push(b',');
-            }
-            out.push(b'}');
-        }
+        Json::Object(members) => write_members(members.iter(), out),
         Json::Array(items) => {
             out.push(b'[');
             for item in items {
@@ -70,6 +60,19 @@ fn write(value: &Json, out: &mut Vec<u8>) {
     }
 }
 
+fn write_members<'a>(members: impl Iterator<Item = (&'a String, &'a Json)>, out: &mut Vec<u8>) {
+    let sorted: BTreeMap<&String, &Json> =
+        members.filter(|(key, value)| *key != HASH_KEY && !is_empty(value)).collect();
+    out.push(b'{');
+    for (key, value) in sorted {
+        out.extend_from_slice(Json::String(key.clone()).to_string().as_bytes());
+        out.push(b':');
+        write(value, out);
+        out.push(b',');
+    }
+    out.push(b'}');
+}
+
 /// The hashes of a create input: of the service, and of each launch config under its name (the primary's is that of the
 /// service).
 pub fn all(name: &str, api: &Map<String, Json>, certificates: &Json) -> (String, BTreeMap<String, String>) {
@@ -78,12 +81,13 @@ pub fn all(name: &str, api: &Map<String, Json>, certificates: &Json) -> (String,
     let secondaries = own.remove("secondaryLaunchConfigs");
     own.insert("certificates".to_owned(), certificates.clone());
     let mut configs = BTreeMap::new();
-    configs.extend(primary.map(|config| (name.to_owned(), of(&config))));
-    for config in secondaries.as_ref().and_then(Json::as_array).into_iter().flatten() {
-        let name = config["name"].as_str().unwrap_or_default();
+    configs.extend(primary.as_ref().and_then(Json::as_object).map(|config| (name.to_owned(), of(config))));
+    let secondaries = secondaries.as_ref().and_then(Json::as_array).into_iter().flatten();
+    for config in secondaries.filter_map(Json::as_object) {
+        let name = config.get("name").and_then(Json::as_str).unwrap_or_default();
         configs.insert(name.to_owned(), of(config));
     }
-    (of(&Json::Object(own)), configs)
+    (of(&own), configs)
 }
 
 /// Writes the hashes where they are looked for: metadata, labels of the launch config, labels of each secondary.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::context::Context;
+use crate::context::{Base, Context};
 use crate::envfile;
 use crate::merge;
 use crate::node::{Key, Node, Place, Value, shown};
@@ -235,10 +235,7 @@ impl Loader<'_, '_> {
             for path in listed(item.get("env_file")) {
                 defaults.extend(self.values(item.place, &path));
             }
-            if let Some((key, _)) = item.members().iter().find(|(key, _)| key.name == "project_directory") {
-                let text = "is not supported: paths are relative to the included file";
-                self.context.problem(key.place, "include.project_directory", text);
-            }
+            let directory = item.part("project_directory").filter(|directory| !directory.is_empty());
             let paths = if item.members().is_empty() { listed(Some(item)) } else { listed(item.get("path")) };
             if paths.is_empty() {
                 self.context.problem(item.place, "include", "needs the path of a file");
@@ -247,6 +244,10 @@ impl Loader<'_, '_> {
             let mut included: Option<Document> = None;
             for path in paths {
                 let Some(file) = self.context.open(item.place, &path, "include") else { continue };
+                self.context.next_base = directory.as_ref().map(|directory| Base {
+                    file: source.name.clone(),
+                    directory: directory.trim_end_matches('/').to_owned(),
+                });
                 let next = self.document(&file);
                 included = Some(match included {
                     None => next,

@@ -236,6 +236,8 @@ pub struct Volume {
     pub driver: Option<String>,
     pub driver_opts: BTreeMap<String, String>,
     pub external: bool,
+    /// One for each container that mounts it: `real_name` ends with a number that the server fills in.
+    pub per_container: bool,
 }
 
 impl Volume {

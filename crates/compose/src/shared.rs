@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use remuda_model::labels;
 use serde_json::{Map, Value as Json, json};
 
 use crate::assemble::Assembly;
@@ -33,14 +34,7 @@ pub fn volumes(context: &mut Context<'_>, compose: &Document, stack: &str) -> Ve
                         volume.real_name = name;
                     }
                 }
-                "per_container" if yes => {
-                    context.problem(
-                        option.place,
-                        &path,
-                        "`per_container` is not supported: hosts do not number volumes",
-                    );
-                }
-                "per_container" => {}
+                "per_container" => volume.per_container = yes,
                 "name" => volume.real_name = value.scalar().unwrap_or_default(),
                 "labels" => context.warn(option.place, &path, "`labels` has no effect"),
                 name if name.starts_with("x-") => {}
@@ -52,6 +46,13 @@ pub fn volumes(context: &mut Context<'_>, compose: &Document, stack: &str) -> Ve
         }
         if volume.real_name.is_empty() {
             volume.real_name = if volume.external { key.name.clone() } else { format!("{stack}_{}", key.name) };
+        }
+        if volume.per_container && (volume.external || volume.is_resource()) {
+            let text = "`per_container` is for volumes of the hosts: without `external`, with driver `local`";
+            context.problem(key.place, &path, text);
+        } else if volume.per_container {
+            volume.real_name.push('_');
+            volume.real_name.push_str(labels::SERVICE_INDEX_MACRO);
         }
         volumes.push(volume);
     }

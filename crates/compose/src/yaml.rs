@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+/// YAML reads at most 1024 characters before the colon of a plain `key: value`.
+const MAX_KEY: usize = 1_000;
+
 /// A document; `newline` ends every line.
 pub fn write(value: &Json, newline: &str) -> String {
     let mut out = String::new();
@@ -17,8 +20,13 @@ fn block(value: &Json, indent: usize, newline: &str, out: &mut String) {
         Json::Object(members) if !members.is_empty() => {
             let sorted: BTreeMap<&String, &Json> = members.iter().collect();
             for (key, value) in sorted {
+                let key = text(key);
                 out.push_str(&pad);
-                out.push_str(&text(key));
+                if key.len() > MAX_KEY {
+                    out.push_str(&format!("? {key}{newline}{pad}"));
+                } else {
+                    out.push_str(&key);
+                }
                 out.push(':');
                 // Lists stand at the column of their key, as everybody writes them.
                 let deeper = if value.is_array() { indent } else { indent + 1 };
@@ -130,6 +138,13 @@ mod tests {
           - '80'
           tty: true
         ");
+    }
+
+    #[test]
+    fn long_keys_come_back() {
+        let value = json!({"a".repeat(3_000): {"b c: ".repeat(400): [1], "d": "x"}});
+        let yaml = write(&value, "\r\n");
+        assert_eq!(read(&yaml, 0).unwrap_or_else(|error| panic!("{yaml}: {error:?}")).json(), value);
     }
 
     proptest::proptest! {

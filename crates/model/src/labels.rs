@@ -45,7 +45,40 @@ pub const SCHEDULER_GLOBAL: &str = "io.rancher.scheduler.global";
 
 pub const HOST_DOCKER_VERSION: &str = "io.rancher.host.docker_version";
 pub const HOST_LINUX_KERNEL_VERSION: &str = "io.rancher.host.linux_kernel_version";
+/// Ours: what `node.hostname` of a compose file compares with.
+pub const HOST_NAME: &str = "io.remuda.host.name";
 pub const HOST_KVM: &str = "io.rancher.host.kvm";
+
+/// What a service writes in values of labels and in names of volumes, and each of its containers finds filled in.
+pub const STACK_NAME_MACRO: &str = "${stack_name}";
+pub const SERVICE_NAME_MACRO: &str = "${service_name}";
+/// Ours: the number of the container among those of its launch config.
+pub const SERVICE_INDEX_MACRO: &str = "${service_index}";
+
+/// The text with the macros filled in.
+pub fn filled_in(text: &str, stack: &str, service: &str, index: &str) -> String {
+    if !text.contains("${") {
+        return text.to_owned();
+    }
+    let values = [(STACK_NAME_MACRO, stack), (SERVICE_NAME_MACRO, service), (SERVICE_INDEX_MACRO, index)];
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        filled.push_str(before);
+        match values.iter().find(|(name, _)| from.starts_with(name)) {
+            Some((name, value)) => {
+                filled.push_str(value);
+                rest = &from[name.len()..];
+            }
+            None => {
+                filled.push_str("${");
+                rest = &from[2..];
+            }
+        }
+    }
+    filled + rest
+}
 
 /// Label sets by key.
 pub type Labels = BTreeMap<String, String>;
@@ -91,6 +124,13 @@ pub fn is_true(labels: &Labels, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn macros_are_filled_in_once() {
+        let filled = |text: &str| filled_in(text, "shop", "${stack_name}", "3");
+        assert_eq!(filled("plain $x ${other} ${"), "plain $x ${other} ${");
+        assert_eq!(filled("${stack_name}/${service_name}_${service_index}:/d"), "shop/${stack_name}_3:/d");
+    }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

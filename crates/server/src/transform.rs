@@ -19,7 +19,7 @@ pub fn container(inspect: &Object) -> Result<Object, ApiError> {
     set("kind", Some("container".into()));
     set("name", text(inspect.get("Name")).map(|name| name.trim_start_matches('/').into()));
     set("externalId", text(inspect.get("Id")).map(Value::from));
-    set("imageUuid", image.filter(|image| !image.is_empty()).map(|image| format!("docker:{image}").into()));
+    set("imageUuid", image.filter(|image| !image.is_empty()).map(|image| image_uuid(image).into()));
     set("networkMode", Some(network_mode(config, host)?.into()));
     set("command", strings(config.get("Cmd")));
     set("entryPoint", strings(config.get("Entrypoint")));
@@ -57,6 +57,12 @@ pub fn container(inspect: &Object) -> Result<Object, ApiError> {
     let options = log.get("Config").and_then(Value::as_object).cloned().unwrap_or_default();
     set("logConfig", Some(json!({ "type": "logConfig", "driver": text(log.get("Type")), "config": options })));
     Ok(fields)
+}
+
+/// Old compose clients leave the prefix of an image that has one.
+fn image_uuid(image: &str) -> String {
+    let is_full = image.starts_with("docker:") || image.starts_with("sim:");
+    if is_full { image.to_owned() } else { format!("docker:{image}") }
 }
 
 /// Empty text, zero and null mean nothing.
@@ -124,8 +130,10 @@ fn data_volumes(config: &Object, host: &Object) -> Option<Value> {
     let anonymous =
         config.get("Volumes").and_then(Value::as_object).into_iter().flatten().map(|(path, _)| path.clone());
     let is_bound = |path: &String| binds.iter().any(|bind| bind.split(':').nth(1) == Some(path));
-    let anonymous: Vec<String> = anonymous.filter(|path| !is_bound(path)).collect();
-    let all: Vec<Value> = binds.into_iter().chain(anonymous).map(Value::from).collect();
+    let mut all: Vec<String> = anonymous.filter(|path| !is_bound(path)).collect();
+    // As the original put them: anonymous ones first (`compose.md` §4).
+    all.extend(binds.iter().cloned());
+    let all: Vec<Value> = all.into_iter().map(Value::from).collect();
     (!all.is_empty()).then_some(Value::Array(all))
 }
 
@@ -192,7 +200,7 @@ mod tests {
             ("cpuShares", Value::Null),
             ("hostname", Value::Null),
             ("tty", json!(true)),
-            ("dataVolumes", json!(["/a:/b:ro", "/data"])),
+            ("dataVolumes", json!(["/data", "/a:/b:ro"])),
             ("ports", json!(["8080:80/tcp", "1.2.3.4:81:80/tcp"])),
             ("expose", json!(["90/tcp"])),
             ("devices", json!(["/dev/x:/dev/x:rwm"])),

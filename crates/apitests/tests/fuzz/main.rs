@@ -1,4 +1,4 @@
-//! Parsers of what comes from outside, fed with what nobody would send on purpose.
+//! Parsers of what comes from outside (requests, filters, compose files), fed with what nobody would send on purpose.
 //!
 //! Each target is a function from bytes to nothing that panics when a promise is broken: no input makes a parser panic,
 //! and what it accepts keeps to what is declared. Inputs are mutated from good ones, from a seed that a failure prints;
@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it finds something wrong")]
 
 mod mutate;
+
+mod compose;
 
 mod filter;
 

@@ -164,6 +164,61 @@ fn section_10_volumes_and_networks() {
 }
 
 #[test]
+fn section_10_a_volume_for_each_container() {
+    let text = "services: {web: {image: x, volumes: ['data:/a']}}\nvolumes: {data: {per_container: true}}";
+    assert_eq!(docker(text).web("/launchConfig/dataVolumes"), json!(["shop_data_${service_index}:/a"]));
+    assert!(docker(text).project().volumes[0].per_container);
+    for more in ["driver: nfs", "external: true"] {
+        let text = text.replace("true}", &format!("true, {more}}}"));
+        assert!(docker(&text).said().contains("`per_container` is for volumes of the hosts"), "{text}");
+    }
+}
+
+#[test]
+fn section_13_paths_of_an_included_file_start_where_it_says() {
+    let world = docker("services: {web: {image: x}}\ninclude: [{path: sub/a.yml, project_directory: other}]")
+        .file("sub/a.yml", "services: {db: {image: y, env_file: db.env, extends: {file: base.yml, service: db}}}")
+        .file("other/db.env", "A=1")
+        .file("other/base.yml", "services: {db: {env_file: more.env}}")
+        // What is extended keeps to its own directory.
+        .file("other/more.env", "B=2");
+    assert_eq!(world.service("db").api["launchConfig"]["environment"], json!({"A": "1", "B": "2"}));
+    let here = docker("services: {web: {image: x}}\ninclude: [{path: sub/a.yml}]")
+        .file("sub/a.yml", "services: {db: {image: y, env_file: db.env}}")
+        .file("sub/db.env", "A=2");
+    assert_eq!(here.service("db").api["launchConfig"]["environment"], json!({"A": "2"}));
+}
+
+#[test]
+fn section_13_hosts_by_name() {
+    let text =
+        "services: {web: {image: x, deploy: {placement: {constraints: ['node.hostname == a', 'node.hostname!=b']}}}}";
+    let labels = docker(text).web("/launchConfig/labels");
+    assert_eq!(labels["io.rancher.scheduler.affinity:host_label"], json!("io.remuda.host.name=a"));
+    assert_eq!(labels["io.rancher.scheduler.affinity:host_label_ne"], json!("io.remuda.host.name=b"));
+}
+
+#[test]
+fn section_3_questions_are_known_before_the_compile() {
+    let lookup = |_: &str| None;
+    let text = |name: &str, text: &str| remuda_compose::SourceFile { name: name.to_owned(), text: text.to_owned() };
+    let asked = |docker: &str, rancher: Option<&str>| {
+        let sources = remuda_compose::Sources {
+            rancher: rancher.map(|rancher| text("rancher-compose.yml", rancher)),
+            ..remuda_compose::Sources::of(text("docker-compose.yml", docker), &lookup)
+        };
+        let questions = remuda_compose::questions::of(&sources);
+        questions.into_iter().map(|question| question.variable).collect::<Vec<_>>()
+    };
+    let of = |name: &str| format!("{{questions: [{{variable: {name}}}]}}");
+    assert_eq!(asked("web: {image: '$A'}", Some(&format!(".catalog: {}", of("A")))), ["A"]);
+    assert_eq!(asked(&format!("services: {{web: {{image: x}}, .catalog: {}}}", of("B")), None), ["B"]);
+    assert_eq!(asked(&format!("services: {{web: {{image: x}}}}\ncatalog: {}", of("C")), None), ["C"]);
+    // A service of that name, and a file that is none.
+    assert_eq!(asked("catalog: {image: x}", Some("catalog: [")), Vec::<String>::new());
+}
+
+#[test]
 fn variables_are_remembered_for_config() {
     let project = file("docker-compose.yml", "web: {image: 'x:$TAG', user: '${U:-root}'}").set("TAG", "7").project();
     assert_eq!(project.variables, [("TAG".to_owned(), Some("7".to_owned())), ("U".to_owned(), None)].into());

@@ -219,6 +219,15 @@ fn section_9_what_the_hash_sees() {
         (service.clone(), config.clone()),
         hashes("web: {environment: [B=2, A=1], tty: false, image: a}", "web: {scale: 5}")
     );
+    // These words are names that people chose, except on the service itself.
+    for named in ["environment: {A: '1', B: '2', scale: '1'}", "labels: {links: a}", "log_opt: {scale: '1'}"] {
+        let text = format!("web: {{image: a, {named}}}");
+        assert_ne!(
+            hashes(&text, "").1,
+            hashes(&text.replace("scale: '1'", "scale: '2'").replace("links: a", "links: b"), "").1
+        );
+    }
+    assert_ne!(hashes(base, "web: {metadata: {scale: 1}}").0, hashes(base, "web: {metadata: {scale: 2}}").0);
     let other_image = hashes("web: {image: b, environment: {A: '1', B: '2'}}", "");
     assert!(other_image.0 == service && other_image.1 != config);
     let other_metadata = hashes(base, "web: {metadata: {a: 1}}");

@@ -204,6 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn labels_and_volumes_have_their_macros_filled_in() {
+        let w = world().host("a").service("web", 2).change_service("web", |row| {
+            let config = row.launch_config.as_mut().expect("has one");
+            let rule = "io.rancher.stack_service.name=${stack_name}/${service_name}";
+            config.labels =
+                Some([("io.rancher.scheduler.affinity:container_label_soft_ne".into(), rule.into())].into());
+            config.data_volumes = Some(vec!["s_data_${service_index}:/data".into(), "/h:/${other}".into()]);
+        });
+        let w = w.settle();
+        for (name, number) in [("s_web_1", 1), ("s_web_2", 2)] {
+            let row = w.named(name).expect("is there");
+            assert_eq!(row.data_volumes, Some(vec![format!("s_data_{number}:/data"), "/h:/${other}".into()]));
+            let rule = &row.labels.as_ref().expect("has some")["io.rancher.scheduler.affinity:container_label_soft_ne"];
+            assert_eq!(rule, "io.rancher.stack_service.name=s/web");
+        }
+    }
+
+    #[test]
     fn scaling_down_takes_the_newest_and_up_again_the_lowest_number() {
         let w = world().host("a").service("web", 3).settle();
         let w = w

@@ -31,9 +31,12 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
     let stack_name = stack.meta.name.clone().unwrap_or_default();
     let service_name = service.meta.name.clone().unwrap_or_default();
     let name = container_name(&stack_name, &service_name, sidekick, index);
+    let number = index.to_string();
+    let filled = |text: &String| labels::filled_in(text, &stack_name, &service_name, &number);
     let mut labels = labels::stored(&config.labels.clone().unwrap_or_default());
     let has_dns_label = labels.contains_key(labels::CONTAINER_DNS);
     labels::merge(&mut labels, &scheduler_labels(service));
+    labels.values_mut().for_each(|value| *value = filled(value));
     let full = format!("{stack_name}/{service_name}{}", sidekick.map(|name| format!("/{name}")).unwrap_or_default());
     for (key, value) in [
         (labels::STACK_NAME, stack_name.as_str()),
@@ -75,6 +78,7 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
         labels: Some(labels),
         dns_search: Some(dns_search).filter(|domains| !domains.is_empty()),
         hostname,
+        data_volumes: config.data_volumes.as_ref().map(|volumes| volumes.iter().map(filled).collect()),
         version: config.version.clone().or_else(|| Some("0".to_owned())),
         ..config.workload.clone()
     };
