@@ -137,6 +137,7 @@ fn names(kinds: &[Kind]) -> Vec<String> {
         let own: Vec<String> = names.iter().filter_map(|name| name.strip_prefix(&start)).map(str::to_owned).collect();
         names.extend(own);
     }
+    names.sort();
     names
 }
 

@@ -84,8 +84,10 @@ pub fn save(path: &Path, file: &File) -> Result<(), Failure> {
 }
 
 /// The keys of the old command line, shown as context `rancher`.
-pub fn rancher(environment: Environment<'_>) -> Option<Context> {
-    let path = Path::new(&environment("HOME")?).join(".rancher").join("cli.json");
+pub fn rancher(given: Option<&Path>, environment: Environment<'_>) -> Option<Context> {
+    let named = || environment("RANCHER_CLIENT_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let usual = || Some(Path::new(&environment("HOME")?).join(".rancher").join("cli.json"));
+    let path = given.map(Path::to_path_buf).or_else(named).or_else(usual)?;
     let value: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
     let text = |name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     Some(Context {
@@ -112,7 +114,9 @@ pub fn choose(
         match named.or_else(|| file.current.clone().filter(|_| globals.url.is_none() && set("URL").is_none())) {
             Some(name) => {
                 let found =
-                    file.contexts.get(&name).cloned().or_else(|| rancher(environment).filter(|_| name == "rancher"));
+                    file.contexts.get(&name).cloned().or_else(|| {
+                        rancher(globals.rancher_config.as_deref(), environment).filter(|_| name == "rancher")
+                    });
                 let Some(context) = found else {
                     let known: Vec<&str> = file.contexts.keys().map(String::as_str).collect();
                     return Err(Failure::new(
@@ -123,10 +127,12 @@ pub fn choose(
                 };
                 (Some(name), context)
             }
-            None if globals.url.is_none() && set("URL").is_none() => match rancher(environment) {
-                Some(context) => (Some("rancher".to_owned()), context),
-                None => (None, Context::default()),
-            },
+            None if globals.url.is_none() && set("URL").is_none() => {
+                match rancher(globals.rancher_config.as_deref(), environment) {
+                    Some(context) => (Some("rancher".to_owned()), context),
+                    None => (None, Context::default()),
+                }
+            }
             None => (None, Context::default()),
         };
     if let Some(url) = globals.url.clone().or_else(|| set("URL").filter(|_| globals.context.is_none())) {

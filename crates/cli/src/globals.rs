@@ -100,6 +100,9 @@ pub struct Globals {
     /// Wait also for health, as `-w` before the command asks
     #[arg(skip)]
     pub wait: bool,
+    /// The old command line's file of keys, where it is not in its usual place
+    #[arg(skip)]
+    pub rancher_config: Option<PathBuf>,
     #[command(flatten)]
     pub short: Short,
 }

@@ -74,7 +74,12 @@ fn image(uuid: &str) -> &str {
 
 /// `address:port` of every published port, once.
 fn endpoints(resource: &Resource) -> String {
-    let endpoints = resource.get("publicEndpoints").as_array().into_iter().flatten();
+    endpoint_list(resource.get("publicEndpoints"))
+}
+
+/// `address:port` of a list of endpoints, each once.
+pub fn endpoint_list(endpoints: &Value) -> String {
+    let endpoints = endpoints.as_array().into_iter().flatten();
     let shown: BTreeSet<String> = endpoints
         .filter_map(|endpoint| {
             let address = endpoint.get("ipAddress").and_then(Value::as_str).unwrap_or("*");

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod found;
 pub mod globals;
 pub mod items;
+pub mod legacy;
 pub mod output;
 pub mod paint;
 pub mod plan;
@@ -20,6 +21,7 @@ pub mod progress;
 pub mod project;
 pub mod resolve;
 pub mod session;
+pub mod template;
 pub mod watch;
 
 pub use commands::Command;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::paint::{self, Colour, Ink};
+use crate::template::Template;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -34,6 +35,9 @@ pub struct Shape {
     /// Column to sort by
     #[arg(long, value_name = "TITLE", help_heading = "Output options")]
     pub sort_by: Option<String>,
+    /// `json` for a line per item, or a Go template like '{{.Name}} {{.State}}'
+    #[arg(long, value_name = "TEMPLATE", help_heading = "Output options")]
+    pub format: Option<String>,
 }
 
 /// How a list is shown.
@@ -91,6 +95,17 @@ pub struct Item {
 }
 
 impl Item {
+    /// The object that `--format` of the old command line saw, with Go's names.
+    fn old(&self) -> Value {
+        let kind = capital(&self.kind);
+        let mut old = json!({
+            "ID": self.id, "Name": self.name, "State": self.state, "CombinedState": self.health.as_ref().unwrap_or(&self.state),
+            "Detail": self.detail, "Stack": {"name": self.stack},
+        });
+        old[kind] = self.resource.clone();
+        old
+    }
+
     fn json(&self) -> Value {
         json!({
             "id": self.id, "kind": self.kind, "name": self.name, "stack": self.stack, "state": self.state,
@@ -132,6 +147,9 @@ impl Out {
             } else {
                 items.sort_by_cached_key(|item| sortable(item.cells.get(idx).map_or("", String::as_str)));
             }
+        }
+        if let Some(format) = &shape.format {
+            return formatted(format, &items);
         }
         let lines = |text: fn(&Item) -> String| items.iter().map(|item| text(item) + "\n").collect::<String>();
         Ok(match self.format {
@@ -222,6 +240,20 @@ impl Out {
             written => Ok(written?),
         }
     }
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
+/// As the old command line had it: a line per item.
+fn formatted(format: &str, items: &[Item]) -> Result<String, Failure> {
+    if format == "json" {
+        return Ok(items.iter().map(|item| item.old().to_string() + "\n").collect());
+    }
+    let template = Template::parse(format).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(items.iter().map(|item| template.render(&item.old()) + "\n").collect())
 }
 
 fn color(ink: Ink) -> Color {
@@ -315,6 +347,7 @@ mod tests {
         };
         check(&[], Colour::Never, "NAME  STATE\nb     active\na     active\n");
         check(&["--sort-by", "name", "--columns", "name"], Colour::Never, "NAME\na\nb\n");
+        check(&["--format", "{{.Name}}={{.State}}"], Colour::Never, "b=\na=\n");
         check(&["--sort-by", "age", "--columns", "age"], Colour::Never, "AGE\n2s\n1s\n");
         check(
             &["--columns", "state"],

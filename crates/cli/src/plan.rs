@@ -54,6 +54,8 @@ pub struct Wish {
     pub batch_size: Option<i64>,
     pub interval_ms: Option<i64>,
     pub start_first: bool,
+    /// An upgrade whose new containers are not healthy for so long goes back by itself.
+    pub rollback_after_ms: Option<i64>,
     /// Services of the stack that the files do not have are removed.
     pub prune: bool,
     pub scales: BTreeMap<String, i64>,
@@ -435,6 +437,9 @@ fn upgrade_input(service: &Service, row: &Resource, diff: &Diff, asked: &Upgrade
     // An address that is kept cannot be had twice.
     let start_first = start_first && row.get("retainIp") != &Value::Bool(true);
     strategy.insert("startFirst".to_owned(), start_first.into());
+    if let Some(limit) = wish.rollback_after_ms {
+        strategy.insert("rollbackAfterMillis".to_owned(), limit.into());
+    }
     Some(json!({ "inServiceStrategy": strategy }))
 }
 

@@ -163,6 +163,11 @@ impl Progress {
         }
     }
 
+    /// Scripts written for rancher-compose read along.
+    pub fn is_old(&self) -> bool {
+        self.style == Style::Legacy
+    }
+
     /// What it came to, after the warnings: `3 services, 1 upgraded, 12.4 s`.
     pub fn summary(&self, text: &str) {
         self.flush();
@@ -217,11 +222,20 @@ fn object(thing: &str, phase: &str, counts: Option<(i64, i64)>, message: Option<
     })
 }
 
+/// The last line of a command that failed, where rancher-compose put it.
+pub fn fatal(text: &str) {
+    legacy("fatal", text, 0);
+}
+
 /// A line as logrus wrote it: for people on a terminal, for programs elsewhere.
 fn legacy(level: &str, text: &str, elapsed_ms: i64) {
     let mut out = std::io::stdout().lock();
     let line = if std::io::stdout().is_terminal() {
-        let word = if level == "info" { "INFO" } else { "WARN" };
+        let word = match level {
+            "info" => "INFO",
+            "warning" => "WARN",
+            _ => "FATA",
+        };
         format!("{word}[{:04}] {text}", elapsed_ms / 1000)
     } else {
         let now = jiff::Timestamp::from_millisecond(now_ms() / 1000 * 1000).unwrap_or_default();

@@ -7,6 +7,7 @@ mod server;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use remuda_cli::legacy::{Name, compose, rancher};
 
 /// The whole command line.
 #[derive(Parser)]
@@ -32,8 +33,38 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    remuda_cli::complete(Cli::command);
-    run()
+    let program = std::env::args_os().next().unwrap_or_default();
+    match Name::of(&program) {
+        Name::Remuda => {
+            remuda_cli::complete(Cli::command);
+            run()
+        }
+        Name::RancherCompose => {
+            remuda_cli::complete(compose::Line::command);
+            old(compose::Line::try_parse(), compose::run)
+        }
+        Name::Rancher => {
+            remuda_cli::complete(rancher::Line::command);
+            old(rancher::Line::try_parse(), rancher::run)
+        }
+    }
+}
+
+/// Runs a command line of 2016, whose exit codes are 0 and 1.
+#[tokio::main]
+async fn old<Line, Run: Future<Output = u8>>(
+    line: clap::error::Result<Line>,
+    run: impl FnOnce(Line) -> Run,
+) -> ExitCode {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match line {
+        Ok(line) => ExitCode::from(run(line).await),
+        Err(error) => {
+            let is_help = error.exit_code() == 0;
+            drop(error.print());
+            if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    }
 }
 
 #[tokio::main]

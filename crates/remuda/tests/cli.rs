@@ -449,6 +449,55 @@ fn a_project_is_planned_shown_and_taken_through_its_life() {
     world.ok(&["up", "-d"]);
     assert_eq!(world.ok(&["diff", "web"]), "web: unchanged\n");
 
+    // Upgrades wait for a decision, unless it is made with them.
+    let image = |name: &str| {
+        format!(
+            "name: shop\nservices:\n  web: {{image: 'sim:web'}}\n  db: {{image: 'sim:{name}', environment: {{A: '2'}}}}\n"
+        )
+    };
+    let of_db = || {
+        let row: Value = serde_json::from_str(&world.ok(&["inspect", "shop/db"])).unwrap();
+        (row["state"].as_str().unwrap().to_owned(), row["launchConfig"]["imageUuid"].as_str().unwrap().to_owned())
+    };
+    let is = |state: &str, image: &str| assert_eq!(of_db(), (state.to_owned(), image.to_owned()));
+    let run = world.run(&["up", "-d", "-u"]);
+    assert!(
+        run.code == Some(0) && run.stderr.contains("1 upgraded") && run.stderr.contains("upgrade finish ."),
+        "{run:?}"
+    );
+    is("upgraded", "sim:db");
+    assert_eq!(world.ok(&["upgrade", "status", "--columns", "name,state", "--no-headers"]).lines().count(), 1);
+    world.ok(&["wait", "shop/db", "--for", "upgraded"]);
+    world.ok(&["upgrade", "finish", "."]);
+    is("active", "sim:db");
+    world.write("compose.yaml", &image("two"));
+    world.ok(&["up", "-d", "-u", "-c", "--interval", "100", "--start-first"]);
+    is("active", "sim:two");
+    assert_eq!(world.ok(&["up", "--dry-run", "-u"]), "");
+    world.write("compose.yaml", &image("three"));
+    world.ok(&["up", "-d", "-u", "--interval", "100"]);
+    world.ok(&["up", "--rollback", "-d", "db"]);
+    is("active", "sim:two");
+    // What was left upgraded is confirmed by the next upgrade.
+    world.ok(&["up", "-d", "-u", "--interval", "100"]);
+    world.write("compose.yaml", &image("four"));
+    world.ok(&["up", "-d", "-u", "-c", "--interval", "100"]);
+    is("active", "sim:four");
+    world.ok(&["up", "-d", "--force-upgrade", "-c", "--interval", "100", "db"]);
+    world.ok(&["upgrade", "db", "--image", "sim:five", "--interval", "100"]);
+    world.ok(&["upgrade", "rollback", "shop/db"]);
+    is("active", "sim:four");
+    assert_eq!(world.ok(&["diff", "db"]), "db: unchanged\n");
+    // One service in the place of another.
+    let text = image("four") + "  db2: {image: 'sim:six'}\n";
+    world.write("compose.yaml", &text);
+    world.ok(&["upgrade", "db", "db2", "--interval", "100", "--cleanup"]);
+    world.refused(&["inspect", "shop/db"], 3, "did you mean");
+    assert!(world.ok(&["inspect", "shop/db2"]).contains("\"scale\": 1"));
+    world.write("compose.yaml", &image("four"));
+    world.ok(&["up", "-d", "--prune"]);
+    world.ok(&["restart", "--interval", "100"]);
+
     // The way back to files, which say the same.
     let written = world.ok(&["export", "."]);
     world.write("again/compose.yaml", &written);
@@ -480,6 +529,109 @@ fn a_project_is_planned_shown_and_taken_through_its_life() {
     world.ok(&["down", "--remove-orphans", "-y"]);
     assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
     assert!(world.run(&["down", "-y"]).stderr.contains("nothing to do"));
+}
+
+#[test]
+fn under_the_names_of_2016_it_is_those_programs() {
+    let world = World::with_hosts();
+    let linked = |name: &str| {
+        let path = world.home.path().join(name);
+        std::os::unix::fs::symlink(BIN, &path).unwrap();
+        path
+    };
+    let (compose, rancher) = (linked("rancher-compose"), linked("rancher"));
+    let call = |program: &Path, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(world.home.path()).stdin(Stdio::null()).env_clear();
+        command.env("HOME", world.home.path()).env("RANCHER_URL", &world.url);
+        command.env("RANCHER_ACCESS_KEY", &world.keys.0).env("RANCHER_SECRET_KEY", &world.keys.1);
+        Run::of(command.output().unwrap())
+    };
+    let ok = |program: &Path, args: &[&str]| {
+        let run = call(program, args);
+        assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
+        run.stdout
+    };
+    let refused = |program: &Path, args: &[&str], says: &str| {
+        let run = call(program, args);
+        assert_eq!(run.code, Some(1), "{args:?}: {run:?}");
+        assert!((run.stdout.clone() + &run.stderr).contains(says), "{args:?} does not say {says}: {run:?}");
+    };
+    world.write("docker-compose.yml", "web:\n  image: sim:web/lines/3\n  links: [db]\ndb:\n  image: sim:db\n");
+    world.write("rancher-compose.yml", "db:\n  scale: 2\n");
+
+    // Reading creates nothing.
+    refused(&compose, &["-p", "My_Shop", "logs", "nobody"], "No such service: nobody");
+    assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+    ok(&compose, &["-p", "My_Shop", "create"]);
+    let up = ok(&compose, &["-p", "My_Shop", "up", "-d"]);
+    for line in
+        ["msg=\"Project [my-shop]: Starting project \"", "[web]: Starting ", "[web]: Started ", "Project started"]
+    {
+        assert!(up.contains(line), "no {line:?} in {up}");
+    }
+    // Only what is named.
+    ok(&compose, &["-p", "alone", "up", "-d", "web"]);
+    assert_eq!(world.ok(&["ps", "-s", "alone", "-q"]).lines().count(), 1);
+    ok(&compose, &["-p", "alone", "rm", "--force"]);
+    assert_eq!(world.ok(&["ps", "-a", "-s", "alone", "-q"]), "");
+
+    let logs = ok(&compose, &["-p", "my-shop", "logs", "--lines", "3", "web"]);
+    assert!(logs.lines().count() == 3 && logs.lines().all(|line| line.starts_with("web_1 | ")), "{logs}");
+    let scaled = ok(&compose, &["-p", "my-shop", "scale", "web=2"]);
+    assert!(scaled.contains("Setting scale web=2..."), "{scaled}");
+    refused(&compose, &["-p", "my-shop", "scale", "wep=2"], "No such service: wep");
+    refused(&compose, &["-p", "my-shop", "scale", "web"], "web=3");
+    refused(&compose, &["-p", "my-shop", "rm"], "Will not remove all services without --force");
+    refused(&compose, &["-p", "my-shop", "up", "--rollback"], "level=fatal");
+    refused(&compose, &["no-such-command"], "no-such-command");
+    ok(&compose, &["-p", "my-shop", "restart", "web"]);
+    world.write("docker-compose.yml", "web:\n  image: sim:web2\n  links: [db]\ndb:\n  image: sim:db\n");
+    let up = ok(&compose, &["-p", "my-shop", "up", "-d", "--upgrade", "--interval", "100"]);
+    assert!(up.contains("Upgrading web"), "{up}");
+    ok(&compose, &["-p", "my-shop", "up", "-d", "--confirm-upgrade"]);
+    assert!(world.ok(&["inspect", "my-shop/web"]).contains("sim:web2"));
+    // `down` removes nothing.
+    ok(&compose, &["-p", "my-shop", "down"]);
+    assert_eq!(world.ok(&["ps", "-a", "-s", "my-shop", "-q"]).lines().count(), 2);
+    assert_eq!(world.ok(&["ps", "-s", "my-shop", "-q"]), "");
+    ok(&compose, &["-p", "my-shop", "start"]);
+
+    // The other one prints ids and does not wait, unless told to.
+    let services = ok(&rancher, &["ps"]);
+    assert!(services.starts_with("ID ") && services.contains("my-shop/web"), "{services}");
+    let id = ok(&rancher, &["ps", "-q"]).lines().next().unwrap().to_owned();
+    assert!(id.starts_with("1s"), "{id}");
+    let names = ok(&rancher, &["ps", "--format", "{{.Stack.Name}}/{{.Service.Name}}"]);
+    assert_eq!(names, "my-shop/db\nmy-shop/web\n");
+    let line: Value =
+        serde_json::from_str(ok(&rancher, &["stacks", "--format", "json"]).lines().next().unwrap()).unwrap();
+    assert!(line["ID"].is_string() && line["Stack"]["type"] == "environment", "{line}");
+    assert_eq!(ok(&rancher, &["hosts", "ls", "-q"]).lines().count(), 2);
+    assert!(ok(&rancher, &["env"]).contains("Default"));
+    assert!(ok(&rancher, &["-w", "scale", "my-shop/web"]).is_empty());
+    assert!(world.ok(&["inspect", "my-shop/web"]).contains("\"scale\": 1"));
+    assert_eq!(ok(&rancher, &["stop", &id]).trim(), id);
+    ok(&rancher, &["-w", "start", &id]);
+    let made = ok(&rancher, &["run", "--name", "my-shop/more", "sim:more"]);
+    ok(&rancher, &["-w", "wait", made.trim()]);
+    let inspected = ok(&rancher, &["inspect", "my-shop/more"]);
+    assert_eq!(inspected.lines().count(), 1);
+    refused(&rancher, &["inspect", "nobody"], "is called `nobody`");
+    ok(&rancher, &["up", "-d", "-s", "my-shop"]);
+    ok(&rancher, &["export", "my-shop"]);
+    assert!(world.home.path().join("my-shop/docker-compose.yml").is_file());
+    ok(&rancher, &["rm", "--type", "stack", "my-shop"]);
+    // Its keys are where they always were.
+    let keys = format!(
+        r#"{{"url":"{}/v1/schemas","accessKey":"{}","secretKey":"{}"}}"#,
+        world.url, world.keys.0, world.keys.1
+    );
+    world.write("keys.json", &keys);
+    let mut command = Command::new(&rancher);
+    command.args(["-c", "keys.json", "ps", "-q"]).env_clear().current_dir(world.home.path());
+    let run = Run::of(command.env("HOME", world.home.path()).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(run.code, Some(0), "{run:?}");
 }
 
 #[test]

@@ -311,7 +311,7 @@ fn list(globals: &Globals, file: &File) -> Result<(), Failure> {
         }
     };
     let mut items: Vec<Item> = file.contexts.iter().map(|(name, context)| item(name, context)).collect();
-    if let Some(old) = config::rancher(&environment).filter(|_| !file.contexts.contains_key("rancher")) {
+    if let Some(old) = config::rancher(None, &environment).filter(|_| !file.contexts.contains_key("rancher")) {
         items.push(item("rancher", &old));
     }
     session::out(globals).list(CONTEXTS, items, &Shape::default())

@@ -11,17 +11,17 @@ use crate::output::Format;
 use crate::session::{Session, now_ms};
 
 /// Watch changes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(
     after_help = "Examples:\n  remuda events\n  remuda events --type service --type container\n  remuda events -o jsonl | jq .state\n\nSee also: wait, logs"
 )]
 pub struct Args {
     /// Only changes of this type (service, container, host, stack, …); may be repeated
     #[arg(long = "type", value_name = "TYPE")]
-    types: Vec<String>,
+    pub types: Vec<String>,
     /// End when nothing has changed for that long, like 30s
     #[arg(long, value_name = "TIME", value_parser = crate::globals::duration)]
-    until_idle: Option<Duration>,
+    pub until_idle: Option<Duration>,
 }
 
 /// Between two attempts to subscribe again.

@@ -21,25 +21,25 @@ use crate::session::Session;
 pub struct Args {
     /// Container, or service (its first running container)
     #[arg(add = complete::containers())]
-    container: String,
+    pub container: String,
     /// Pass input on
     #[arg(short, long)]
-    interactive: bool,
+    pub interactive: bool,
     /// Allocate a terminal
     #[arg(short, long)]
-    tty: bool,
+    pub tty: bool,
     /// User to run as
     #[arg(short, long)]
-    user: Option<String>,
+    pub user: Option<String>,
     /// Directory to run in
     #[arg(short, long)]
-    workdir: Option<String>,
+    pub workdir: Option<String>,
     /// Variables for the command, KEY=VALUE
     #[arg(short, long = "set", value_name = "KEY=VALUE")]
-    env: Vec<String>,
+    pub env: Vec<String>,
     /// The command
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    pub command: Vec<String>,
 }
 
 /// Create a service from an image, or run one container to its end.
@@ -50,33 +50,39 @@ pub struct Args {
 pub struct RunArgs {
     /// Name of the service, STACK/SERVICE; the stack is `Default` without one
     #[arg(long)]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Run one container attached, return its exit code, remove it
     #[arg(long)]
-    rm: bool,
+    pub rm: bool,
     /// Ports, as [[ip:]public:]private[/protocol]
     #[arg(short, long, value_name = "PORT")]
-    publish: Vec<String>,
+    pub publish: Vec<String>,
     /// Volumes, as source:path[:ro]
     #[arg(short, long, value_name = "VOLUME")]
-    volume: Vec<String>,
+    pub volume: Vec<String>,
     /// Variables, KEY=VALUE
     #[arg(short, long = "set", value_name = "KEY=VALUE")]
-    env: Vec<String>,
+    pub env: Vec<String>,
     /// Labels, KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE")]
-    label: Vec<String>,
+    pub label: Vec<String>,
     /// Host it must run on
     #[arg(long, add = complete::hosts())]
-    host: Option<String>,
+    pub host: Option<String>,
+    /// One container on every host
+    #[arg(long, conflicts_with_all = ["rm", "scale", "host"])]
+    pub global: bool,
     /// Containers of the service
     #[arg(long, default_value = "1", conflicts_with = "rm")]
-    scale: i64,
+    pub scale: i64,
+    /// Return when the server has accepted it
+    #[arg(long, conflicts_with = "rm")]
+    pub no_wait: bool,
     /// Image
-    image: String,
+    pub image: String,
     /// Command and arguments instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    pub command: Vec<String>,
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
@@ -226,6 +232,9 @@ pub async fn run_image(session: &Session, args: RunArgs) -> Result<u8, Failure> 
     if let Some(host) = &args.host {
         config["requestedHostId"] = resolve::one(&session.client, host, &[Kind::Host], None).await?.id().into();
     }
+    if args.global {
+        config["labels"]["io.rancher.scheduler.global"] = "true".into();
+    }
     if args.rm {
         return run_once(session, config, args.name).await;
     }
@@ -240,6 +249,10 @@ pub async fn run_image(session: &Session, args: RunArgs) -> Result<u8, Failure> 
     };
     let body = json!({"name": service, "environmentId": stack.id(), "scale": args.scale, "launchConfig": config, "startOnCreate": true});
     let row = session.client.create("services", &body).await?;
+    if args.no_wait {
+        session.out.line(row.id())?;
+        return Ok(exit::DONE);
+    }
     let active = |row: &Resource| match (row.state(), row.has_failed()) {
         ("active", false) => Verdict::Done,
         (_, true) => Verdict::Failed(row.message().unwrap_or_default().to_owned()),

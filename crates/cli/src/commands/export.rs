@@ -23,23 +23,23 @@ use crate::session::{Session, now_ms};
 pub struct Args {
     /// Stacks; with --dir or --tar all when none is named
     #[arg(value_name = "STACK", add = complete::stacks())]
-    stacks: Vec<String>,
+    pub stacks: Vec<String>,
     /// Write STACK/docker-compose.yml and STACK/rancher-compose.yml into this directory
     #[arg(long, value_name = "DIR", conflicts_with = "tar")]
-    dir: Option<PathBuf>,
+    pub dir: Option<PathBuf>,
     /// The same as a tar archive; `-` is stdout
     #[arg(long, value_name = "FILE")]
-    tar: Option<PathBuf>,
+    pub tar: Option<PathBuf>,
     /// Form of the files
     #[arg(long, value_enum, default_value = "compose")]
-    format: Format,
+    pub format: Format,
     /// As the old command line had --tar
     #[arg(short = 'f', hide = true, value_name = "FILE", conflicts_with_all = ["dir", "tar"])]
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+pub enum Format {
     /// Services at the top level, Rancher's keys in a file of their own
     V1,
     /// `version: '2'`, Rancher's keys in a file of their own

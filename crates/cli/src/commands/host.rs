@@ -82,7 +82,8 @@ async fn host(session: &Session, name: &str) -> Result<Resource, Failure> {
     session.resolve(name, &[Kind::Host]).await
 }
 
-async fn gather(session: &Session) -> Result<Vec<Section>, Failure> {
+/// What is listed.
+pub async fn gather(session: &Session) -> Result<Vec<Section>, Failure> {
     let mut hosts = session.client.list("hosts", &[("removed_null", "true")]).await?;
     hosts.sort_by(|left, right| items::host_name(left).cmp(items::host_name(right)));
     let containers = session.client.list("containers", &[("removed_null", "true")]).await?;

@@ -15,10 +15,10 @@ use crate::session::Session;
 pub struct Args {
     /// Services, stacks, containers, hosts or volumes
     #[arg(required = true, value_name = "NAME", add = complete::things())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// With the links and actions of the API
     #[arg(long)]
-    links: bool,
+    pub links: bool,
 }
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {

@@ -8,13 +8,13 @@ use remuda_client::wait::{Change, Verdict, settled};
 use serde_json::{Value, json};
 
 use crate::apply::{Patience, healthy, remove};
-use crate::commands::up::{bring, report};
+use crate::commands::up::{bring, millis, report};
 use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::{ProjectOptions, WaitOptions, interval};
 use crate::plan::{Goal, INTERVAL_MS, Wish, restart_input};
 use crate::project;
-use crate::resolve::{self, Kind};
+use crate::resolve::Kind;
 use crate::session::Session;
 
 /// Start services or containers.
@@ -27,9 +27,9 @@ pub struct StartArgs {
     pub project: ProjectOptions,
     /// Services, stacks or containers; the services of the compose file when none is named
     #[arg(value_name = "NAME", add = complete::running())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     #[command(flatten)]
-    wait: WaitOptions,
+    pub wait: WaitOptions,
 }
 
 /// Stop services or containers.
@@ -42,13 +42,13 @@ pub struct StopArgs {
     pub project: ProjectOptions,
     /// Services, stacks or containers; the services of the compose file when none is named
     #[arg(value_name = "NAME", add = complete::running())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// Seconds a container has to end by itself
     #[arg(long, value_name = "SECONDS")]
-    grace: Option<i64>,
+    pub grace: Option<i64>,
     /// Return when the server has accepted the requests
     #[arg(long)]
-    no_wait: bool,
+    pub no_wait: bool,
 }
 
 /// Restart services or containers.
@@ -61,15 +61,15 @@ pub struct RestartArgs {
     pub project: ProjectOptions,
     /// Services or containers; the services of the compose file when none is named
     #[arg(value_name = "NAME", add = complete::containers())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// Containers of a service restarted at a time
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(i64).range(1..))]
-    batch_size: i64,
+    pub batch_size: i64,
     /// Pause between two batches, like 5s; a bare number is milliseconds
     #[arg(long, value_name = "TIME", value_parser = interval)]
-    interval: Option<Duration>,
+    pub interval: Option<Duration>,
     #[command(flatten)]
-    wait: WaitOptions,
+    pub wait: WaitOptions,
 }
 
 /// Remove things.
@@ -80,16 +80,16 @@ pub struct RestartArgs {
 pub struct RmArgs {
     /// Services, stacks, containers, hosts or volumes; the services of the compose file when none is named
     #[arg(value_name = "NAME", add = complete::things())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// Ask nothing, like --yes
     #[arg(short, long)]
-    force: bool,
+    pub force: bool,
     /// Stop them first
     #[arg(long)]
-    stop: bool,
+    pub stop: bool,
     /// Only things of these kinds
     #[arg(long = "type", value_enum, value_name = "KIND")]
-    kinds: Vec<Kind>,
+    pub kinds: Vec<Kind>,
 }
 
 impl RmArgs {
@@ -141,7 +141,7 @@ async fn project_rows(session: &Session) -> Result<Vec<Resource>, Failure> {
 }
 
 /// One step for each at the same time; every failure is told.
-async fn all<'a>(
+pub async fn all<'a>(
     session: &Session,
     rows: &'a [Resource],
     step: impl AsyncFn(&'a Resource) -> Result<(), Failure>,
@@ -240,7 +240,7 @@ async fn stop_one(session: &Session, name: &str, grace: Option<i64>, patience: P
 
 pub async fn restart(session: &Session, args: RestartArgs) -> Result<u8, Failure> {
     let patience = args.wait.patience(&session.globals);
-    let interval_ms = args.interval.map_or(INTERVAL_MS, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+    let interval_ms = args.interval.map_or(INTERVAL_MS, millis);
     let input = restart_input(args.batch_size, interval_ms);
     if args.names.is_empty() {
         let rows = project_rows(session).await?;
@@ -258,14 +258,7 @@ pub async fn restart_row(session: &Session, row: &Resource, input: &Value, patie
         return act(session, row, "restart", &Value::Null, &["restarting"], patience).await;
     }
     session.progress.old(&format!("[{}]: Restarting ", row.name()));
-    if row.action("restart").is_some() || row.state() == "restarting" {
-        act(session, row, "restart", input, &[], patience).await?;
-    } else {
-        // A server without the action; its containers have one.
-        for container in resolve::containers_of(&session.client, row).await? {
-            act(session, &container, "restart", &Value::Null, &["restarting"], patience).await?;
-        }
-    }
+    act(session, row, "restart", input, &[], patience).await?;
     session.progress.old(&format!("[{}]: Restarted ", row.name()));
     Ok(())
 }

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use remuda_client::Resource;
 use remuda_client::events::Ear;
 use remuda_client::stream::Source;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::complete;
 use crate::failure::{Failure, exit};
@@ -57,6 +57,8 @@ struct Form {
     /// Names are padded to this width; it grows with whoever joins.
     width: Cell<usize>,
     prefix: bool,
+    /// Names without their stack.
+    short: bool,
     timestamps: bool,
     jsonl: bool,
     colour: bool,
@@ -83,32 +85,30 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     };
     let several = things.len() > 1 || things.iter().any(|thing| thing.kind() != "container");
     let form = Form {
-        width: Cell::new(0),
         prefix: !args.no_prefix && several,
         timestamps: args.timestamps,
         jsonl: session.out.format == Format::Jsonl,
         colour: !args.no_color && session.globals.colour().on_stdout(),
         since: ago(args.since).map(jiff::Timestamp::as_second),
         until: ago(args.until),
+        ..Form::plain(session)
     };
     Reader { session, things, form, seen: RefCell::default() }.read(args.tail, args.follow).await
 }
 
 /// Follows the services of a stack until interrupted.
 pub async fn follow_stack(session: &Session, stack: &str, services: &[Resource]) -> Result<u8, Failure> {
-    let form = Form {
-        width: Cell::new(0),
-        prefix: true,
-        timestamps: false,
-        jsonl: false,
-        colour: session.globals.colour().on_stdout(),
-        since: None,
-        until: None,
-    };
+    let form = Form::plain(session);
     let reader = Reader { session, things: services.to_vec(), form, seen: RefCell::default() };
     let code = reader.read(100, true).await?;
     session.progress.note(&format!("the services of {stack} keep running; `remuda logs -f` follows again"));
     Ok(code)
+}
+
+/// The logs of services as rancher-compose prints them: names without their stack, lines with their time.
+pub async fn of_services(session: &Session, services: Vec<Resource>, lines: i64, follow: bool) -> Result<u8, Failure> {
+    let form = Form { timestamps: true, short: true, ..Form::plain(session) };
+    Reader { session, things: services, form, seen: RefCell::default() }.read(lines, follow).await
 }
 
 struct Reader<'a> {
@@ -140,7 +140,7 @@ impl Reader<'_> {
                         && open.insert((container.id().to_owned(), container.int("startCount")))
                 });
                 if self.form.prefix {
-                    let widths = containers.iter().map(|container| container.name().chars().count());
+                    let widths = containers.iter().map(|container| self.form.name(container).chars().count());
                     self.form.width.set(widths.chain([self.form.width.get()]).max().unwrap_or(0));
                 }
                 for container in containers {
@@ -245,6 +245,27 @@ async fn containers_of(session: &Session, thing: &Resource) -> Result<Vec<Resour
 }
 
 impl Form {
+    fn plain(session: &Session) -> Form {
+        Form {
+            width: Cell::new(0),
+            prefix: true,
+            short: false,
+            timestamps: false,
+            jsonl: false,
+            colour: session.globals.colour().on_stdout(),
+            since: None,
+            until: None,
+        }
+    }
+
+    /// What a container is called in front of its lines.
+    fn name<'a>(&self, container: &'a Resource) -> &'a str {
+        let name = container.name();
+        let stack = container.get("labels").get("io.rancher.stack.name").and_then(Value::as_str).unwrap_or_default();
+        let short = name.strip_prefix(stack).and_then(|rest| rest.strip_prefix(['_', '-']));
+        if self.short { short.unwrap_or(name) } else { name }
+    }
+
     fn line(&self, container: &Resource, idx: usize, time: &str, text: &str, is_error: bool) -> String {
         if self.jsonl {
             let stream = if is_error { "stderr" } else { "stdout" };
@@ -254,7 +275,7 @@ impl Form {
             .to_string();
         }
         let time = if self.timestamps && !time.is_empty() { format!("{time} ") } else { String::new() };
-        let name = if self.prefix { self.prefix(container.name(), idx) } else { String::new() };
+        let name = if self.prefix { self.prefix(self.name(container), idx) } else { String::new() };
         format!("{name}{time}{text}")
     }
 

@@ -20,15 +20,15 @@ pub struct Args {
     pub project: ProjectOptions,
     /// Services (their containers are listed), stacks, hosts or containers; all services when none is named
     #[arg(value_name = "NAME", add = complete::things())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// List containers
     #[arg(short, long)]
-    containers: bool,
+    pub containers: bool,
     /// Also what is inactive, stopped or being removed
     #[arg(short, long)]
-    all: bool,
+    pub all: bool,
     #[command(flatten)]
-    list: ListOptions,
+    pub list: ListOptions,
 }
 
 /// States that are left out without `--all`.
@@ -38,7 +38,8 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     watch::list(session, &args.list, async || gather(session, &args).await).await
 }
 
-async fn gather(session: &Session, args: &Args) -> Result<Vec<Section>, Failure> {
+/// What is listed.
+pub async fn gather(session: &Session, args: &Args) -> Result<Vec<Section>, Failure> {
     let client = &session.client;
     let mut services = Vec::new();
     let mut containers = Vec::new();

@@ -19,9 +19,9 @@ use crate::session::Session;
 pub struct Args {
     /// SERVICE=N, or SERVICE=+N and SERVICE=-N relative to now
     #[arg(required = true, value_name = "SERVICE=N", add = complete::scales())]
-    services: Vec<String>,
+    pub services: Vec<String>,
     #[command(flatten)]
-    wait: WaitOptions,
+    pub wait: WaitOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,13 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         work.push((service, scale));
     }
     let patience = args.wait.patience(&session.globals);
-    let outcomes = work.iter().map(async |(service, scale)| scale_one(session, service, *scale, patience).await);
+    let outcomes = work.iter().map(async |(service, scale)| one(session, service, *scale, patience).await);
     let outcomes = join_all(outcomes).await;
     report(session, outcomes.into_iter().filter_map(Result::err).collect()).map_or(Ok(exit::DONE), Err)
 }
 
-async fn scale_one(session: &Session, service: &Resource, scale: i64, patience: Patience) -> Result<(), Failure> {
+/// Gives one service a scale and waits for it.
+pub async fn one(session: &Session, service: &Resource, scale: i64, patience: Patience) -> Result<(), Failure> {
     let name = service.name();
     session.progress.old(&format!("Setting scale {name}={scale}..."));
     session.progress.say(name, "scaling", Some(&format!("to {scale}")));
@@ -71,6 +72,14 @@ async fn scale_one(session: &Session, service: &Resource, scale: i64, patience: 
     session.client.wait(&service, limit, there, watch).await?;
     session.progress.done(name, &format!("scale {scale}"), true);
     Ok(())
+}
+
+/// `web=3` of the old command line, which knows no relative numbers.
+pub fn exactly(argument: &str) -> Result<(&str, i64), Failure> {
+    match parse(argument)? {
+        (name, Target::Exactly(scale)) => Ok((name, scale)),
+        (_, Target::By(_)) => Err(Failure::usage(format!("`{argument}` does not say how many; write it like web=3"))),
+    }
 }
 
 fn parse(argument: &str) -> Result<(&str, Target), Failure> {

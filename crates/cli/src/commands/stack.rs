@@ -50,7 +50,8 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     }
 }
 
-async fn gather(session: &Session) -> Result<Vec<Section>, Failure> {
+/// What is listed.
+pub async fn gather(session: &Session) -> Result<Vec<Section>, Failure> {
     let mut stacks = session.client.list("environments", &[("removed_null", "true")]).await?;
     stacks.sort_by(|left, right| left.name().cmp(right.name()));
     let services = session.client.list("services", &[("removed_null", "true")]).await?;

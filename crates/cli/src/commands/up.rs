@@ -11,7 +11,7 @@ use crate::apply::{Applied, Patience, apply};
 use crate::commands::logs;
 use crate::complete;
 use crate::failure::{Failure, exit};
-use crate::globals::{ProjectOptions, WaitOptions, interval};
+use crate::globals::{ProjectOptions, WaitOptions, duration, interval};
 use crate::output::Format;
 use crate::plan::{Goal, Plan, Upgrade, Wish, plan, shown};
 use crate::project::{self, Project};
@@ -77,7 +77,13 @@ pub struct UpgradeOptions {
     /// Start new containers before the old ones stop
     #[arg(long)]
     pub start_first: bool,
+    /// Go back by itself when new containers are not healthy for so long; 0 is never [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub rollback_after: Option<Duration>,
 }
+
+/// Longer than images take to come, shorter than people take to look.
+const ROLLBACK_AFTER: Duration = Duration::from_secs(300);
 
 /// Create the services of compose files without starting them.
 #[derive(Debug, clap::Args)]
@@ -120,13 +126,20 @@ impl Args {
             confirm: options.confirm_upgrade,
             rollback: options.rollback,
             batch_size: options.batch_size,
-            interval_ms: options.interval.map(|interval| i64::try_from(interval.as_millis()).unwrap_or(i64::MAX)),
+            interval_ms: options.interval.map(millis),
             start_first: options.start_first,
+            rollback_after_ms: Some(millis(options.rollback_after.unwrap_or(ROLLBACK_AFTER)))
+                .filter(|limit| *limit > 0),
             prune: self.prune,
             scales: scales(&self.scale)?,
             no_scale: self.no_scale,
         })
     }
+}
+
+/// A time as the API takes it.
+pub fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn scales(arguments: &[String]) -> Result<BTreeMap<String, i64>, Failure> {
@@ -167,7 +180,7 @@ pub async fn bring(
         session.progress.warn(warning);
     }
     let stays: Vec<&str> = plan.strangers.iter().map(Resource::name).collect();
-    if !stays.is_empty() && wish.goal == Goal::Up && wish.named.is_empty() {
+    if !stays.is_empty() && wish.goal == Goal::Up && wish.named.is_empty() && !session.progress.is_old() {
         session.progress.note(&format!("{} not in the file: `up --prune` removes what is not", stays.join(", ")));
     }
     let n_services = plan.works.len();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::apply::{Patience, remove};
 use crate::commands::lifecycle::each;
-use crate::commands::up::bring;
+use crate::commands::up::{bring, millis};
 use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::{ProjectOptions, WaitOptions, interval};
@@ -62,11 +62,31 @@ pub struct Args {
     #[command(flatten)]
     pub wait: WaitOptions,
     #[command(subcommand)]
-    command: Option<Command>,
+    pub command: Option<Command>,
+}
+
+impl Args {
+    /// Of these services, as the command line has it without flags.
+    pub fn of(services: Vec<String>) -> Args {
+        Args {
+            project: ProjectOptions::default(),
+            services,
+            image: None,
+            set: Vec::new(),
+            batch_size: 2,
+            interval: Duration::from_secs(2),
+            start_first: false,
+            scale: -1,
+            update_links: true,
+            cleanup: false,
+            wait: WaitOptions::default(),
+            command: None,
+        }
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+pub enum Command {
     /// Confirm upgrades: the containers from before are removed
     #[command(visible_alias = "confirm")]
     Finish(Things),
@@ -79,7 +99,7 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct Things {
+pub struct Things {
     /// Services, or stacks for those of their services it concerns
     #[arg(required = true, value_name = "NAME", add = complete::running())]
     names: Vec<String>,
@@ -215,10 +235,6 @@ fn with_image(config: &Value, image: &str, set: &[String]) -> Result<Value, Fail
         config["environment"][key] = value.into();
     }
     Ok(config)
-}
-
-fn millis(interval: Duration) -> i64 {
-    i64::try_from(interval.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn begin(session: &Session, title: &str, row: &Resource, input: &Value) -> Result<Resource, Failure> {

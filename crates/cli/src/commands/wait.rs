@@ -17,10 +17,10 @@ use crate::session::Session;
 pub struct Args {
     /// Services, stacks, containers, hosts or volumes
     #[arg(required = true, value_name = "NAME", add = complete::things())]
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// What to wait for [default: the good resting state of its kind]
     #[arg(long = "for", value_enum, value_name = "STATE")]
-    goal: Option<Goal>,
+    pub goal: Option<Goal>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

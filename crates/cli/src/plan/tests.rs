@@ -99,6 +99,10 @@ fn what_differs_is_left_alone_upgraded_confirmed_or_rolled_back() {
     assert_eq!(told(&changed, &found, &upgrade), "db: upgrade, 2 at a time");
     let both = Wish { confirm: true, batch_size: Some(1), start_first: true, ..upgrade.clone() };
     assert_eq!(told(&changed, &found, &both), "db: upgrade, 1 at a time, new ones first, finish the upgrade");
+    let limited = Wish { rollback_after_ms: Some(5000), ..upgrade.clone() };
+    let steps = super::plan(&project(&changed), &found, &limited).expect("plans").works.remove(0).steps;
+    let Some(Step::Upgrade(input)) = steps.first() else { panic!("{steps:?}") };
+    assert_eq!(input["inServiceStrategy"]["rollbackAfterMillis"], 5000);
     // What was upgraded before is finished first.
     let before = in_state(found.clone(), "db", "upgraded");
     assert_eq!(told(&changed, &before, &upgrade), "db: finish the upgrade, upgrade, 2 at a time");
