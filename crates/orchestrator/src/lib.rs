@@ -21,7 +21,6 @@ pub mod record;
 pub mod rows;
 pub mod scheduler;
 pub mod settings;
-pub mod signal;
 pub mod steps;
 #[cfg(test)]
 pub(crate) mod testing;

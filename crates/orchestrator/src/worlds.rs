@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use remuda_model::states::PURGED;
 use remuda_model::{Container, Project, Setting};
-use remuda_runtime::Seams;
+use remuda_runtime::{Seams, Signal};
 use remuda_schema::{Resource, Row, Time};
 use remuda_store::{Error, Feed, Query, Scope, Store};
 use tokio::sync::Notify;
@@ -24,7 +24,6 @@ use crate::plan::{self, Moment, Plan, Step, Subject, lifecycle};
 use crate::queue::Queue;
 use crate::record::Record;
 use crate::settings::Settings;
-use crate::signal::Signal;
 use crate::steps;
 use crate::wake;
 use crate::world::World;
@@ -257,7 +256,6 @@ impl Shared {
 
     /// Lists everything, then follows the feed.
     pub async fn follow(self: Arc<Self>) {
-        let mut newest = self.store.watch();
         let mut at: Option<i64> = None;
         let mut losses = self.store.losses();
         loop {
@@ -279,7 +277,7 @@ impl Shared {
                     }
                     tokio::select! {
                         biased;
-                        changed = newest.changed() => if changed.is_err() { return },
+                        () = self.store.newest().reached(at.unwrap_or(0) + 1) => {}
                         () = self.seams.clock.sleep(POLL) => {}
                     }
                 }

@@ -1,5 +1,5 @@
 //! The seams to everything that is not determined by input: time ([`clock`]), randomness ([`random`]), tasks
-//! ([`tasks`]) and the links between server and agents ([`link`]).
+//! ([`tasks`]), waiting for a number that grows ([`signal`]), and the links between server and agents ([`link`]).
 //!
 //! Production code gets them as values, never by a global call (`clippy.toml` bans the calls), so that the whole
 //! control plane also runs on one thread with a paused clock and seeded randomness, twice alike (DESIGN §9).
@@ -7,11 +7,13 @@
 pub mod clock;
 pub mod link;
 pub mod random;
+pub mod signal;
 pub mod tasks;
 
 pub use clock::Clock;
 pub use link::Link;
 pub use random::Random;
+pub use signal::Signal;
 pub use tasks::Tasks;
 
 /// The seams together, cheap to clone.

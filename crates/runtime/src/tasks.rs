@@ -13,6 +13,7 @@ use tracing::Instrument;
 pub struct Tasks {
     stop: CancellationToken,
     tracker: TaskTracker,
+    inline: bool,
 }
 
 /// Handle of one task; dropping it leaves the task running.
@@ -23,9 +24,15 @@ impl Tasks {
         Tasks::default()
     }
 
+    /// A group whose blocking work runs on the caller: a thread would make a paused clock jump, and end whenever it
+    /// likes.
+    pub fn inline() -> Tasks {
+        Tasks { inline: true, ..Tasks::default() }
+    }
+
     /// A group that stops with this one or by itself.
     pub fn child(&self) -> Tasks {
-        Tasks { stop: self.stop.child_token(), tracker: TaskTracker::new() }
+        Tasks { stop: self.stop.child_token(), tracker: TaskTracker::new(), inline: self.inline }
     }
 
     /// Starts a task. It should end soon after [`Tasks::stopping`] resolves; one that does not is abandoned at shutdown.
@@ -53,13 +60,13 @@ impl Tasks {
         })
     }
 
-    /// Runs blocking work on a thread of its own pool.
+    /// Runs blocking work on a thread of its own pool, or where it is when the group is [`Tasks::inline`].
     pub async fn blocking<T, F>(&self, work: F) -> Result<T, tokio::task::JoinError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        tokio::task::spawn_blocking(work).await
+        if self.inline { Ok(work()) } else { tokio::task::spawn_blocking(work).await }
     }
 
     /// Asks every task of the group to end.

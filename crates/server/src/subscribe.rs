@@ -54,13 +54,12 @@ impl Default for Events {
 
 /// Follows the feed until the server stops.
 pub async fn follow(state: ServerState) {
-    let mut newer = state.store.watch();
     let mut after = head(&state).await;
     loop {
         match state.store.changes(after, 1000).await {
             Ok(Feed::Changes(changes)) if changes.is_empty() => {
                 // A wake-up that was lost costs one period.
-                drop(tokio::time::timeout(LOOK_EVERY, newer.changed()).await);
+                drop(tokio::time::timeout(LOOK_EVERY, state.store.newest().reached(after + 1)).await);
             }
             Ok(Feed::Changes(changes)) => {
                 after = changes.last().map_or(after, |change| change.revision);

@@ -3,110 +3,189 @@
 //!
 //! The store runs inline on an in-memory database, agents connect by in-process links, requests go straight to the
 //! router. What could differ between two runs (time, chance, tasks) comes in through `remuda_runtime::Seams`.
+//!
+//! Read in this order: [`server`] and [`machine`] (what can run and die), [`cable`] and [`disk`] (what is between them
+//! and can fail), [`storm`] (what goes wrong, from the seed), [`users`] (what is asked for meanwhile), [`invariants`]
+//! (what must hold afterwards).
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+pub mod cable;
+pub mod disk;
+pub mod invariants;
+pub mod machine;
+pub mod server;
+pub mod storm;
+pub mod users;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{Request, StatusCode, header};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use remuda_agent::engine::simulated::{Latency, Simulated};
-use remuda_agent::host_network::SimulatedNetwork;
-use remuda_agent::links::{Incoming, in_process};
-use remuda_agent::metrics::Metrics;
-use remuda_agent::run::{self, Host};
 use remuda_agent::state_dir::Identity;
 use remuda_model::Credential;
-use remuda_orchestrator::Orchestrator;
-use remuda_runtime::Seams;
-use remuda_server::{ServerOptions, ServerState, bootstrap, serve};
+use remuda_runtime::{Random, Seams, Tasks};
 use remuda_store::{Error, Feed, Options, Query, Scope, Seal, Store};
 use serde_json::{Value, json};
 use tower::ServiceExt;
+
+use cable::Cable;
+use disk::Disk;
+use machine::Machine;
+use server::{Server, Slot};
 
 /// When every simulation begins, milliseconds since the epoch.
 const BEGINNING_MS: i64 = 1_700_000_000_000;
 /// Virtual time a condition may take; only a bug reaches it.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// A client that is not answered within this virtual time gives up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// The project everything happens in.
+pub const PROJECT: &str = "/v1/projects/1a5";
 
-/// A running control plane.
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Answered(StatusCode, Value),
+    /// No server, or one that died or hung before it answered: it may have been done or not.
+    Lost,
+}
+
+/// A control plane, and the machines around it.
 pub struct Simulation {
+    /// Of the world: its tasks outlive every process.
     pub seams: Seams,
-    state: ServerState,
-    router: Router,
+    /// Undisturbed by what goes wrong for the server.
+    pub store: Store,
+    pub server: Slot,
+    pub machines: Vec<Machine>,
+    /// Chance of its own: what goes wrong does not depend on how often the program draws.
+    pub chance: Random,
+    seal: Seal,
     log: Vec<String>,
 }
 
 impl Simulation {
     /// Server and store, no hosts yet. Call it on a current-thread runtime whose clock is paused.
     pub async fn start(seed: u64) -> Result<Simulation> {
-        let seams = Seams::seeded(seed, BEGINNING_MS);
+        let seams = Seams { tasks: Tasks::inline(), ..Seams::seeded(seed, BEGINNING_MS) };
         let store = Store::open(Options::memory(), remuda_model::registry(), seams.clone()).await?;
-        let orchestrator = Orchestrator::start(store.clone(), seams.clone(), remuda_orchestrator::Options::default());
-        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
-        let options = ServerOptions {
-            listen: address,
-            data_dir: "/nowhere".into(),
-            database: String::new(),
-            key_file: "/nowhere".into(),
-            agents_dir: None,
-            log: String::new(),
-            dev: true,
-            simulator: true,
-        };
         let seal = Seal::transient(&seams.random);
-        let state = serve::open(options, store, orchestrator, seams.clone(), seal).await?;
-        bootstrap::prepare(&state, address).await?;
-        let router = serve::router(state.clone());
-        Ok(Simulation { seams, state, router, log: Vec::new() })
+        let chance = Random::seeded(seed ^ 0x5EED);
+        let (server, machines, log) = (Slot::default(), Vec::new(), Vec::new());
+        let mut simulation = Simulation { seams, store, server, machines, chance, seal, log };
+        simulation.server_start().await?;
+        Ok(simulation)
+    }
+
+    /// Starts the server, if none runs.
+    pub async fn server_start(&mut self) -> Result<()> {
+        if self.server.get().is_none() {
+            let disk = Disk::new(Random::seeded(self.chance.next_u64()));
+            let server = Server::start(&self.store, &self.seams, self.seal.clone(), disk).await?;
+            self.server.set(Some(server));
+            self.note("the server runs");
+        }
+        Ok(())
+    }
+
+    /// The server dies; whoever is connected hears that the connection is gone.
+    pub fn server_crash(&mut self) {
+        if let Some(server) = self.server.get() {
+            self.server.set(None);
+            self.machines.iter().for_each(|machine| machine.cable.cut());
+            server.crash();
+            self.note("the server is killed");
+        }
+    }
+
+    /// The server stops in order.
+    pub async fn server_stop(&mut self) {
+        if let Some(server) = self.server.get() {
+            self.server.set(None);
+            self.note("the server is stopped");
+            server.stop().await;
+            self.machines.iter().for_each(|machine| machine.cable.cut());
+        }
     }
 
     /// A request by nobody in particular: access control is off. The answer is logged.
     pub async fn call(&mut self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        self.expect(method, path, body, None).await
+    }
+
+    async fn expect(&mut self, method: &str, path: &str, body: &Value, basic: Option<&str>) -> Result<Value> {
+        match self.send(method, path, body, basic).await? {
+            Answer::Answered(status, value) if status.is_success() => Ok(value),
+            other => bail!("{method} {path}: {other:?}"),
+        }
+    }
+
+    /// A request that may fail.
+    pub async fn attempt(&mut self, method: &str, path: &str, body: &Value) -> Result<Answer> {
         self.send(method, path, body, None).await
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: &Value, basic: Option<&str>) -> Result<Value> {
+    async fn send(&mut self, method: &str, path: &str, body: &Value, basic: Option<&str>) -> Result<Answer> {
+        let answer = self.ask(method, path, body, basic).await?;
+        if method != "GET" {
+            match &answer {
+                Answer::Answered(status, value) => self.note(&format!("{method} {path} {body} {status} {value}")),
+                Answer::Lost => self.note(&format!("{method} {path} {body} lost")),
+            }
+        }
+        Ok(answer)
+    }
+
+    /// A request runs in the server's tasks, and ends with them.
+    async fn ask(&self, method: &str, path: &str, body: &Value, basic: Option<&str>) -> Result<Answer> {
+        let Some(server) = self.server.get() else { return Ok(Answer::Lost) };
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "127.0.0.1:8080");
         if let Some(basic) = basic {
             request = request.header(header::AUTHORIZATION, format!("Basic {basic}"));
         }
         let request = request.body(Body::from(body.to_string()))?;
-        let answer = self.router.clone().oneshot(request).await?;
-        let status = answer.status();
-        let bytes = axum::body::to_bytes(answer.into_body(), 64 << 20).await?;
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if method != "GET" {
-            self.note(&format!("{method} {path} {status} {value}"));
-        }
-        if !status.is_success() {
-            bail!("{method} {path}: {status} {value}");
-        }
-        Ok(value)
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let router = server.router.clone();
+        server.tasks.spawn_until_stopped("request", async move {
+            let Ok(response) = router.oneshot(request).await;
+            let status = response.status();
+            let bytes = axum::body::to_bytes(response.into_body(), 64 << 20).await;
+            // Whoever asked may have given up.
+            drop(answer.send((status, bytes)));
+        });
+        let answered = tokio::select! {
+            biased;
+            answered = answered => answered.ok(),
+            () = self.seams.clock.sleep(ANSWER_WITHIN) => None,
+        };
+        let Some((status, Ok(bytes))) = answered else { return Ok(Answer::Lost) };
+        Ok(Answer::Answered(status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
 
     /// A line in the log, with the virtual time.
-    fn note(&mut self, line: &str) {
+    pub fn note(&mut self, line: &str) {
         self.log.push(format!("{} {line}", self.seams.clock.now_ms() - BEGINNING_MS));
+    }
+
+    /// What has been noted so far.
+    pub fn noted(&self) -> &[String] {
+        &self.log
     }
 
     /// A host joins the project `Default` the way every host does, and its agent runs until the simulation ends.
     pub async fn host(&mut self, name: &str) -> Result<()> {
-        let token = self.call("POST", "/v1/projects/1a5/registrationtokens", &json!({})).await?;
-        let path = format!("/v1/projects/1a5/registrationtokens/{}", token["id"].as_str().context("an id")?);
+        let token = self.call("POST", &format!("{PROJECT}/registrationtokens"), &json!({})).await?;
+        let path = format!("{PROJECT}/registrationtokens/{}", token["id"].as_str().context("an id")?);
         let token = self.until(&path, |token| token["token"].is_string()).await?;
         let basic = basic("registrationToken", token["token"].as_str().context("a token")?);
         let identity =
             Identity { host_uuid: self.seams.random.uuid(), register_key: self.seams.random.uuid(), keys: None };
-        self.send("POST", "/v1/register", &json!({"key": identity.register_key}), Some(&basic)).await?;
+        self.expect("POST", "/v1/register", &json!({"key": identity.register_key}), Some(&basic)).await?;
         let path = format!("/v1/register?key={}", identity.register_key);
         let deadline = self.seams.clock.instant() + PATIENCE;
         let key = loop {
-            let list = self.send("GET", &path, &Value::Null, Some(&basic)).await?;
+            let list = self.expect("GET", &path, &Value::Null, Some(&basic)).await?;
             if let Some(key) = list["data"][0]["accessKey"].as_str() {
                 break key.to_owned();
             }
@@ -114,29 +193,13 @@ impl Simulation {
             self.seams.clock.sleep(Duration::from_millis(50)).await;
         };
         let of_key = Query::new().eq("publicValue", key);
-        let found =
-            self.state.store.read::<_, Error, _>(move |read| read.first::<Credential>(&Scope::Everything, &of_key));
+        let found = self.store.read::<_, Error, _>(move |read| read.first::<Credential>(&Scope::Everything, &of_key));
         let account = found.await?.and_then(|row| row.meta.account_id).context("the agent's account")?;
 
-        let engine = Arc::new(Simulated::new(self.seams.clone(), Latency::usual()));
-        let host = Host::simulated(name, engine, Arc::new(SimulatedNetwork), identity, None, BTreeMap::new());
-        let (source, mut arriving) = in_process();
-        let (hub, tasks) = (serve::hub(&self.state), self.seams.tasks.clone());
-        self.seams.tasks.spawn_until_stopped("links", async move {
-            while let Some(incoming) = arriving.recv().await {
-                match incoming {
-                    Incoming::Connect(link) => {
-                        let hub = hub.clone();
-                        tasks.spawn_until_stopped("session", async move { hub.serve(link, account).await });
-                    }
-                    Incoming::Stream { id, link } => drop(hub.sessions().arrive(&id, account, link)),
-                }
-            }
-        });
-        let seams = self.seams.clone();
-        self.seams.tasks.spawn_until_stopped("agent", async move {
-            drop(run::run(seams, host, Arc::new(source), Metrics::default()).await);
-        });
+        let cable = Cable::new(self.seams.clone(), self.server.clone(), account);
+        let mut machine = Machine::new(name, &self.seams, identity, cable)?;
+        machine.agent_start(&self.seams)?;
+        self.machines.push(machine);
         Ok(())
     }
 
@@ -158,7 +221,7 @@ impl Simulation {
 
     /// Ends everything; gives what happened: every request and answer with its time, then every change of the store.
     pub async fn log(mut self) -> Result<Vec<String>> {
-        let feed = self.state.store.changes(0, 1_000_000).await?;
+        let feed = self.store.changes(0, 1_000_000).await?;
         match feed {
             Feed::Changes(changes) => self.log.extend(changes.iter().map(|change| format!("{change:?}"))),
             Feed::TooOld => bail!("the feed no longer reaches back to the beginning"),

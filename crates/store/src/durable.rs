@@ -11,13 +11,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use remuda_runtime::Tasks;
-use tokio::sync::{mpsc, oneshot, watch};
+use remuda_runtime::{Signal, Tasks};
+use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::{Client, Config, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Cause, Error};
-use crate::postgres::{CHANNEL, show};
+use crate::postgres::CHANNEL;
 
 /// Writers that may wait to be asked for; more wait to ask.
 const QUEUE: usize = 1024;
@@ -27,7 +27,7 @@ const QUEUE: usize = 1024;
 pub(crate) struct Flusher {
     asks: mpsc::Sender<Ask>,
     losses: Arc<AtomicU64>,
-    durable: watch::Sender<i64>,
+    durable: Arc<Signal>,
 }
 
 struct Ask {
@@ -55,14 +55,14 @@ impl Flusher {
         config: Config,
         tls: MakeRustlsConnect,
         tasks: &Tasks,
-        durable: watch::Sender<i64>,
+        durable: Arc<Signal>,
     ) -> Result<Flusher, Error> {
         let (asks, asked) = mpsc::channel(QUEUE);
         let flusher = Flusher { asks, losses: Arc::default(), durable };
         let maker = Maker { config, tls, tasks: tasks.clone(), losses: flusher.losses.clone() };
         let unavailable = |cause| Error::Unavailable { step: "connect", cause: Arc::new(cause) };
         let link = maker.link().await.map_err(unavailable)?;
-        show(&flusher.durable, link.flush().await.map_err(unavailable)?);
+        flusher.durable.raise(link.flush().await.map_err(unavailable)?);
         let shown = flusher.durable.clone();
         tasks.spawn_until_stopped("store-flusher", run(maker, link, asked, shown));
         Ok(flusher)
@@ -78,7 +78,7 @@ impl Flusher {
         if self.losses() != since {
             return Err(Error::Uncertain { cause: Arc::new(Lost) });
         }
-        if *self.durable.borrow() >= revision {
+        if self.durable.at() >= revision {
             return Ok(());
         }
         let (done, answer) = oneshot::channel();
@@ -87,7 +87,7 @@ impl Flusher {
     }
 }
 
-async fn run(maker: Maker, link: Link, mut asked: mpsc::Receiver<Ask>, durable: watch::Sender<i64>) {
+async fn run(maker: Maker, link: Link, mut asked: mpsc::Receiver<Ask>, durable: Arc<Signal>) {
     let mut link = Some(link);
     while let Some(first) = asked.recv().await {
         let mut group = vec![first];
@@ -96,7 +96,7 @@ async fn run(maker: Maker, link: Link, mut asked: mpsc::Receiver<Ask>, durable: 
         }
         let flushed = maker.flush(&mut link).await;
         if let Ok((revision, _)) = flushed {
-            show(&durable, revision);
+            durable.raise(revision);
         }
         for ask in group {
             let answer = match &flushed {

@@ -7,13 +7,14 @@
 //! Read in this order: [`query`] (who asks for what), [`read`] and [`write`] (what a transaction can do), [`feed`] and
 //! [`claim`] and [`lease`] (what it relies on), [`store`] (how transactions run), `layout` and `select` (how types become
 //! tables and statements), `sqlite` and `postgres` (the two databases), [`retention`], [`seal`] and
-//! [`secret`].
+//! [`secret`]; [`faults`] is for simulations.
 
 mod body;
 pub mod claim;
 mod conn;
 mod durable;
 pub mod error;
+pub mod faults;
 pub mod feed;
 mod job;
 mod layout;
@@ -35,6 +36,7 @@ pub mod write;
 
 pub use claim::{Claim, Holder};
 pub use error::{Error, OpenError};
+pub use faults::{Fault, Faults};
 pub use feed::{Change, Feed, Identity};
 pub use lease::Lease;
 pub use query::{Direction, Filter, Op, Query, Scope, Visibility};

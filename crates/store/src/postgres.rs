@@ -13,9 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
-use remuda_runtime::{Seams, Tasks};
+use remuda_runtime::{Seams, Signal, Tasks};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{AsyncMessage, Row};
@@ -74,7 +73,7 @@ pub(crate) struct Postgres {
     pool: Pool,
     layout: Arc<Layout>,
     seams: Seams,
-    revision: watch::Sender<i64>,
+    revision: Arc<Signal>,
     flusher: Flusher,
     /// The listener, the flusher, and their connections.
     tasks: Tasks,
@@ -110,7 +109,7 @@ pub(crate) async fn open(
     connections: usize,
     layout: &Arc<Layout>,
     seams: &Seams,
-    revision: &watch::Sender<i64>,
+    revision: &Arc<Signal>,
 ) -> Result<(Postgres, Identity), OpenError> {
     let Target { mut config, tls } = target(url)?;
     if config.get_connect_timeout().is_none() {
@@ -148,7 +147,7 @@ pub(crate) async fn open(
         Ok::<_, OpenError>(prepared)
     });
     let (identity, head) = prepared.await.map_err(|_| OpenError::Store(Error::Crashed))??;
-    revision.send_replace(head);
+    revision.raise(head);
     let tasks = seams.tasks.child();
     let flusher = Flusher::start(config.clone(), tls.clone(), &tasks, revision.clone()).await?;
     let (layout, seams, revision) = (layout.clone(), seams.clone(), revision.clone());
@@ -243,7 +242,7 @@ impl Postgres {
                                 if let AsyncMessage::Notification(note) = message
                                     && let Ok(at) = note.payload().parse()
                                 {
-                                    show(&heard, at);
+                                    heard.raise(at);
                                 }
                             }
                         });
@@ -251,7 +250,7 @@ impl Postgres {
                             client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
                             loop {
                                 let head = client.query_one("SELECT revision FROM durable", &[]).await?;
-                                show(&revision, head.try_get(0)?);
+                                revision.raise(head.try_get(0)?);
                                 seams.clock.sleep(POLL).await;
                             }
                         };
@@ -279,15 +278,6 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// Raises the shown revision; never lowers it.
-pub(crate) fn show(shown: &watch::Sender<i64>, revision: i64) {
-    shown.send_if_modified(|shown| {
-        let newer = revision > *shown;
-        *shown = revision.max(*shown);
-        newer
-    });
 }
 
 impl Session {

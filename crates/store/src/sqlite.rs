@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use remuda_runtime::{Clock, Random, Seams};
+use remuda_runtime::{Clock, Random, Seams, Signal};
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::conn::{Cells, Conn};
 use crate::error::{Error, OpenError};
@@ -54,7 +54,7 @@ pub(crate) struct Writer {
     layout: Arc<Layout>,
     clock: Clock,
     random: Random,
-    revision: watch::Sender<i64>,
+    revision: Arc<Signal>,
     /// Held while the file is open, so that no second server opens it.
     _lock: Option<File>,
 }
@@ -71,7 +71,7 @@ pub(crate) fn open(
     readers: usize,
     layout: &Arc<Layout>,
     seams: &Seams,
-    revision: &watch::Sender<i64>,
+    revision: &Arc<Signal>,
 ) -> Result<Opened, OpenError> {
     let lock = path.map(lock).transpose()?;
     let connection = match path {
@@ -100,7 +100,7 @@ pub(crate) fn open(
     conn.batch("BEGIN IMMEDIATE")?;
     let (identity, head) = migrate::run(conn, layout, seams)?;
     conn.batch("COMMIT")?;
-    revision.send_replace(head);
+    revision.raise(head);
 
     let writer = Writer {
         connection,
@@ -260,11 +260,7 @@ impl Writer {
         let committed = execute(&self.connection, "COMMIT", &[]);
         match committed {
             Ok(_) => {
-                self.revision.send_if_modified(|shown| {
-                    let newer = head > *shown;
-                    *shown = head.max(*shown);
-                    newer
-                });
+                self.revision.raise(head);
                 done.into_iter().for_each(|(job, outcome)| job.answer(outcome));
             }
             Err(error) => {
@@ -413,10 +409,10 @@ mod tests {
 
     type Answer = oneshot::Receiver<Result<Committed<i64>, Error>>;
 
-    fn writer() -> (Writer, watch::Receiver<i64>) {
+    fn writer() -> (Writer, Arc<Signal>) {
         let layout = Arc::new(Layout::new(remuda_model::registry(), crate::layout::Dialect::Sqlite).expect("fits"));
-        let (revision, shown) = watch::channel(0);
-        let opened = open(None, true, 0, &layout, &Seams::real(), &revision).expect("it opens");
+        let shown = Arc::new(Signal::default());
+        let opened = open(None, true, 0, &layout, &Seams::real(), &shown).expect("it opens");
         let Sqlite::Inline(writer) = opened.sqlite else { panic!("inline") };
         (writer.into_inner().unwrap_or_else(PoisonError::into_inner).expect("open"), shown)
     }
@@ -448,7 +444,7 @@ mod tests {
             // The first has run: its row is there. Nobody has been told.
             assert_eq!(tx.count::<Label>(&Scope::Everything, &Query::new())?, 1);
             assert!(matches!(first_answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-            assert_eq!(*early.borrow(), 0);
+            assert_eq!(early.at(), 0);
             Ok::<_, Error>(0)
         });
         let (third, mut third_answer) = Writing::new(|tx: &mut Tx<'_>| {
@@ -460,7 +456,7 @@ mod tests {
         assert_eq!(second_answer.try_recv().expect("answered").expect("committed").revision, 1);
         assert!(matches!(third_answer.try_recv().expect("answered"), Err(Error::Closed)));
         let fourth = fourth_answer.try_recv().expect("answered").expect("committed");
-        assert_eq!((fourth.revision, *shown.borrow()), (2, 2));
+        assert_eq!((fourth.revision, shown.at()), (2, 2));
         assert_eq!(commits(&writer), [1, 2]);
     }
 
@@ -483,7 +479,7 @@ mod tests {
             }
         }
         assert_eq!(commits(&writer), (1..=stored).collect::<Vec<_>>());
-        assert_eq!(*shown.borrow(), stored);
+        assert_eq!(shown.at(), stored);
         // With room again everything goes on.
         writer.connection.pragma_update_and_check(None, "max_page_count", pages + 1000, |_| Ok(())).expect("set");
         let (job, mut answer) = insert("x".repeat(200_000));

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use remuda_runtime::Seams;
+use remuda_runtime::{Seams, Signal};
 use remuda_schema::Registry;
-use tokio::sync::watch;
 
 use crate::error::{Error, OpenError};
+use crate::faults::{self, Fault, Faults};
 use crate::feed::{Feed, Identity};
 use crate::job::{ReadJob, Reading, WriteJob, Writing};
 use crate::layout::{Dialect, Layout};
@@ -53,14 +53,17 @@ impl Options {
 
 /// An open store. Clones share it.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store {
+    inner: Arc<Inner>,
+    faults: faults::Handle,
+}
 
 struct Inner {
     backend: Backend,
     layout: Arc<Layout>,
     identity: Identity,
     seams: Seams,
-    revision: watch::Sender<i64>,
+    revision: Arc<Signal>,
 }
 
 enum Backend {
@@ -70,14 +73,14 @@ enum Backend {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("identity", &self.0.identity).finish_non_exhaustive()
+        f.debug_struct("Store").field("identity", &self.inner.identity).finish_non_exhaustive()
     }
 }
 
 impl Store {
     /// Opens the database, making and migrating what is missing.
     pub async fn open(options: Options, registry: &'static Registry, seams: Seams) -> Result<Store, OpenError> {
-        let (revision, _) = watch::channel(0);
+        let revision = Arc::new(Signal::default());
         let dialect = match options.database {
             Database::Postgres { .. } => Dialect::Postgres,
             Database::Sqlite { .. } | Database::Memory => Dialect::Sqlite,
@@ -98,7 +101,33 @@ impl Store {
                 (Backend::Sqlite(opened.sqlite), opened.identity)
             }
         };
-        Ok(Store(Arc::new(Inner { backend, layout, identity, seams, revision })))
+        let inner = Arc::new(Inner { backend, layout, identity, seams, revision });
+        Ok(Store { inner, faults: faults::Handle::default() })
+    }
+
+    /// The same store, with calls that go wrong as asked for.
+    pub fn with_faults(&self, faults: Arc<dyn Faults>) -> Store {
+        Store { inner: Arc::clone(&self.inner), faults: faults::Handle(Some(faults)) }
+    }
+
+    /// What goes wrong before the call reaches the database.
+    async fn before(&self, fault: Option<Fault>) -> Result<(), Error> {
+        match fault {
+            Some(Fault::Slow(wait)) => self.inner.seams.clock.sleep(wait).await,
+            Some(Fault::Away) => return Err(faults::away()),
+            Some(Fault::Stuck) => std::future::pending().await,
+            Some(Fault::AnswerLost | Fault::StuckAfter) | None => {}
+        }
+        Ok(())
+    }
+
+    /// What goes wrong on the way back.
+    async fn after<T, E: From<Error>>(&self, fault: Option<Fault>, answer: Result<T, E>) -> Result<T, E> {
+        match fault {
+            Some(Fault::StuckAfter) => std::future::pending().await,
+            Some(Fault::AnswerLost) if answer.is_ok() => Err(E::from(faults::answer_lost())),
+            _ => answer,
+        }
     }
 
     /// Runs a closure in one write transaction: committed when it returns `Ok`, rolled back when it returns `Err` or
@@ -110,13 +139,16 @@ impl Store {
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        let fault = self.faults.0.as_ref().and_then(|faults| faults.write());
+        self.before(fault).await?;
         let (job, answer) = Writing::new(closure);
         let job: Box<dyn WriteJob> = Box::new(job);
-        match &self.0.backend {
+        match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.write(job).await,
             Backend::Postgres(postgres) => postgres.write(job).await,
         }
-        answer.await.unwrap_or_else(|_| Err(E::from(Error::Closed)))
+        let answer = answer.await.unwrap_or_else(|_| Err(E::from(Error::Closed)));
+        self.after(fault, answer).await
     }
 
     /// Runs a closure in one read transaction: all it reads is of one moment.
@@ -126,13 +158,16 @@ impl Store {
         R: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        let fault = self.faults.0.as_ref().and_then(|faults| faults.read());
+        self.before(fault).await?;
         let (job, answer) = Reading::new(closure);
         let job: Box<dyn ReadJob> = Box::new(job);
-        match &self.0.backend {
+        match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.read(job).await,
             Backend::Postgres(postgres) => postgres.read(job).await,
         }
-        answer.await.unwrap_or_else(|_| Err(E::from(Error::Closed)))
+        let answer = answer.await.unwrap_or_else(|_| Err(E::from(Error::Closed)));
+        self.after(fault, answer).await
     }
 
     /// Whole commits after a revision, in order; about `limit` changes.
@@ -141,8 +176,8 @@ impl Store {
     }
 
     /// The newest revision this process knows of. A wake-up and no more: it can be late, and the feed is the truth.
-    pub fn watch(&self) -> watch::Receiver<i64> {
-        self.0.revision.subscribe()
+    pub fn newest(&self) -> &Signal {
+        &self.inner.revision
     }
 
     /// How often the database was lost. When it grows, what was read shortly before may have been taken back (a crash
@@ -156,7 +191,7 @@ impl Store {
 
     /// Who the database is, as of the start.
     pub fn identity(&self) -> &Identity {
-        &self.0.identity
+        &self.inner.identity
     }
 
     /// Whether the database answers.
@@ -166,9 +201,9 @@ impl Store {
 
     /// Removes what need not be kept any longer, in many small transactions.
     pub async fn trim(&self, retention: &Retention) -> Result<Trimmed, Error> {
-        let now_ms = self.0.seams.clock.now_ms();
+        let now_ms = self.inner.seams.clock.now_ms();
         let mut trimmed = Trimmed::default();
-        let tables: Vec<&'static str> = self.0.layout.tables.keys().copied().collect();
+        let tables: Vec<&'static str> = self.inner.layout.tables.keys().copied().collect();
         for table in tables {
             let ended = Ended::new(table, retention, now_ms);
             loop {
@@ -206,7 +241,7 @@ impl Store {
 
     /// Commits what was begun and lets go of the database; later calls answer [`Error::Closed`].
     pub async fn close(&self) {
-        match &self.0.backend {
+        match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.close().await,
             Backend::Postgres(postgres) => postgres.close(),
         }

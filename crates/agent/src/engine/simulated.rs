@@ -56,6 +56,34 @@ impl Latency {
     }
 }
 
+/// What goes wrong with calls that change something, in percent of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// The engine refuses; nothing was done.
+    pub refused: u64,
+    /// It was done, but the caller hears that the engine does not answer.
+    pub unanswered: u64,
+    /// It takes up to [`SLOW`] longer.
+    pub slow: u64,
+}
+
+/// A container as [`Simulated::census`] counts it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub docker_id: String,
+    pub name: String,
+    /// Ours have one.
+    pub uuid: Option<String>,
+    pub is_up: bool,
+    /// On the managed network.
+    pub address: Option<String>,
+    /// Protocol, bind address and number of each host port it asks for.
+    pub host_ports: Vec<(String, String, String)>,
+}
+
+/// Longest delay of a call that [`Trouble`] makes slow.
+pub const SLOW: Duration = Duration::from_secs(20);
+
 /// A simulated engine. Clones share it.
 #[derive(Clone)]
 pub struct Simulated {
@@ -78,6 +106,7 @@ enum Said {
 #[derive(Default)]
 struct State {
     unreachable: bool,
+    trouble: Trouble,
     containers: BTreeMap<String, Container>,
     images: BTreeSet<String>,
     volumes: BTreeMap<String, VolumePlan>,
@@ -126,6 +155,26 @@ impl Simulated {
         }
     }
 
+    /// Makes that part of the calls go wrong from now on.
+    pub fn set_trouble(&self, trouble: Trouble) {
+        self.state().trouble = trouble;
+    }
+
+    /// Id, name, uuid label and status of every container: what somebody at the machine would see, also while the
+    /// engine does not answer agents.
+    pub fn census(&self) -> Vec<Counted> {
+        let state = self.state();
+        let count = |(id, container): (&String, &Container)| Counted {
+            docker_id: id.clone(),
+            name: container.name.clone(),
+            uuid: inspect::strings(&container.body["Labels"]).remove(inspect::UUID_LABEL),
+            is_up: container.status.is_up(),
+            address: container.address().map(str::to_owned),
+            host_ports: container.wanted_ports(),
+        };
+        state.containers.iter().map(count).collect()
+    }
+
     /// The process of a container ends by itself.
     pub fn exit(&self, container: &str, code: i64) {
         let run = self.state().find(container).ok().map(|(id, found)| (id.clone(), found.run));
@@ -169,6 +218,41 @@ impl Simulated {
         let wait = low + Duration::from_micros(self.inner.seams.random.below(span));
         if !wait.is_zero() {
             self.inner.seams.clock.sleep(wait).await;
+        }
+    }
+
+    /// Carries out a call that changes something, and goes on when the caller goes away, as a daemon does.
+    fn carry_out<T, F>(&self, call: F) -> BoxFuture<'static, Result<T, Error>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let (engine, (answer, answered)) = (self.clone(), tokio::sync::oneshot::channel());
+        boxed(async move {
+            let tasks = engine.inner.seams.tasks.clone();
+            tasks.spawn_until_stopped("simulated-call", async move {
+                // Whoever asked may be gone.
+                drop(answer.send(engine.troubled(call).await));
+            });
+            answered.await.unwrap_or_else(|_| Err(Error::Unreachable("the simulation ends".to_owned())))
+        })
+    }
+
+    async fn troubled<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Trouble { refused, unanswered, slow } = self.answering()?.trouble;
+        let random = &self.inner.seams.random;
+        let strikes = |percent: u64| percent > 0 && random.below(100) < percent;
+        if strikes(slow) {
+            let most = u64::try_from(SLOW.as_millis()).unwrap_or(u64::MAX);
+            self.inner.seams.clock.sleep(Duration::from_millis(random.below(most))).await;
+        }
+        if strikes(refused) {
+            return Err(Error::Refused { status: 500, message: "simulated trouble".to_owned() });
+        }
+        let done = call.await?;
+        match strikes(unanswered) {
+            true => Err(Error::Unreachable("simulated trouble: the answer was lost".to_owned())),
+            false => Ok(done),
         }
     }
 
@@ -266,6 +350,61 @@ impl Simulated {
                 }
             });
         }
+    }
+
+    async fn create_container(&self, name: &str, body: &Value) -> Result<String, Error> {
+        let image = body["Image"].as_str().unwrap_or_default();
+        {
+            let state = self.answering()?;
+            if !state.images.contains(image) {
+                return Err(Error::NotFound(format!("No such image: {image}")));
+            }
+        }
+        self.pause(self.inner.latency.create).await;
+        {
+            let state = self.answering()?;
+            if let Ok((id, _)) = state.find(name) {
+                let message = format!(
+                    "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+                );
+                return Err(Error::Conflict(message));
+            }
+            if behaviour::read(image, &inspect::strings(&body["Labels"])).create_fail {
+                let message = "simulated create failure".to_owned();
+                return Err(Error::Refused { status: 400, message });
+            }
+        }
+        Ok(self.add(name, body))
+    }
+
+    async fn remove_container(&self, name: &str) -> Result<(), Error> {
+        drop(self.answering()?);
+        self.pause(self.inner.latency.remove).await;
+        let mut state = self.answering()?;
+        let id = state.find(name)?.0.clone();
+        state.containers.remove(&id);
+        drop(state);
+        self.say(&id);
+        Ok(())
+    }
+
+    async fn pull_image(&self, image: &str, progress: Progress) -> Result<(), Error> {
+        let behaviour = behaviour::read(image, &BTreeMap::new());
+        progress(format!("Pulling {image}"), Some(0));
+        match behaviour.pull_takes {
+            Some(takes) => {
+                for step in 1..=4 {
+                    self.inner.seams.clock.sleep(takes / 4).await;
+                    progress(format!("Downloading {image}"), Some(step * 25));
+                }
+            }
+            None => self.pause(self.inner.latency.pull).await,
+        }
+        if behaviour.pull_fail {
+            return Err(pull_refused(image));
+        }
+        self.answering()?.images.insert(image.to_owned());
+        Ok(())
     }
 
     async fn start_container(&self, name: &str) -> Result<(), Error> {
@@ -587,38 +726,18 @@ impl Engine for Simulated {
     }
 
     fn create<'a>(&'a self, name: &'a str, body: &'a Value) -> Answer<'a, String> {
-        boxed(async move {
-            let image = body["Image"].as_str().unwrap_or_default();
-            {
-                let state = self.answering()?;
-                if !state.images.contains(image) {
-                    return Err(Error::NotFound(format!("No such image: {image}")));
-                }
-            }
-            self.pause(self.inner.latency.create).await;
-            {
-                let state = self.answering()?;
-                if let Ok((id, _)) = state.find(name) {
-                    let message = format!(
-                        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
-                    );
-                    return Err(Error::Conflict(message));
-                }
-                if behaviour::read(image, &inspect::strings(&body["Labels"])).create_fail {
-                    let message = "simulated create failure".to_owned();
-                    return Err(Error::Refused { status: 400, message });
-                }
-            }
-            Ok(self.add(name, body))
-        })
+        let (engine, name, body) = (self.clone(), name.to_owned(), body.clone());
+        self.carry_out(async move { engine.create_container(&name, &body).await })
     }
 
     fn start<'a>(&'a self, container: &'a str) -> Answer<'a, ()> {
-        boxed(self.start_container(container))
+        let (engine, container) = (self.clone(), container.to_owned());
+        self.carry_out(async move { engine.start_container(&container).await })
     }
 
     fn stop<'a>(&'a self, container: &'a str, timeout_seconds: i64) -> Answer<'a, ()> {
-        boxed(self.stop_container(container, timeout_seconds))
+        let (engine, container) = (self.clone(), container.to_owned());
+        self.carry_out(async move { engine.stop_container(&container, timeout_seconds).await })
     }
 
     fn kill<'a>(&'a self, container: &'a str) -> Answer<'a, ()> {
@@ -626,16 +745,8 @@ impl Engine for Simulated {
     }
 
     fn remove<'a>(&'a self, container: &'a str) -> Answer<'a, ()> {
-        boxed(async move {
-            drop(self.answering()?);
-            self.pause(self.inner.latency.remove).await;
-            let mut state = self.answering()?;
-            let id = state.find(container)?.0.clone();
-            state.containers.remove(&id);
-            drop(state);
-            self.say(&id);
-            Ok(())
-        })
+        let (engine, container) = (self.clone(), container.to_owned());
+        self.carry_out(async move { engine.remove_container(&container).await })
     }
 
     fn image_exists<'a>(&'a self, image: &'a str) -> Answer<'a, bool> {
@@ -643,25 +754,8 @@ impl Engine for Simulated {
     }
 
     fn pull<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()> {
-        boxed(async move {
-            drop(self.answering()?);
-            let behaviour = behaviour::read(image, &BTreeMap::new());
-            progress(format!("Pulling {image}"), Some(0));
-            match behaviour.pull_takes {
-                Some(takes) => {
-                    for step in 1..=4 {
-                        self.inner.seams.clock.sleep(takes / 4).await;
-                        progress(format!("Downloading {image}"), Some(step * 25));
-                    }
-                }
-                None => self.pause(self.inner.latency.pull).await,
-            }
-            if behaviour.pull_fail {
-                return Err(pull_refused(image));
-            }
-            self.answering()?.images.insert(image.to_owned());
-            Ok(())
-        })
+        // A pull ends with its caller.
+        boxed(self.troubled(self.pull_image(image, progress)))
     }
 
     fn build<'a>(&'a self, image: &'a str, _build: &'a Build, progress: Progress) -> Answer<'a, ()> {

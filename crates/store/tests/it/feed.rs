@@ -20,7 +20,6 @@ fn changes(feed: Feed) -> Vec<Change> {
 /// Follows the feed to a revision and gives everything it showed.
 async fn follow(store: &Store, upto: i64) -> Vec<Change> {
     let mut seen: Vec<Change> = Vec::new();
-    let mut wake = store.watch();
     loop {
         let after = seen.last().map_or(0, |change| change.revision);
         let more = changes(store.changes(after, 7).await.expect("the feed is read"));
@@ -28,7 +27,7 @@ async fn follow(store: &Store, upto: i64) -> Vec<Change> {
             if after >= upto {
                 return seen;
             }
-            wake.wait_for(|revision| *revision > after).await.expect("the store is open");
+            store.newest().reached(after + 1).await;
         }
         seen.extend(more);
     }
@@ -67,7 +66,7 @@ on_each_store! {
         assert_eq!(changes(store.changes(1, 1).await.expect("read")), expected[2..]);
         assert_eq!(changes(store.changes(2, 1).await.expect("read")), []);
         assert_eq!(store.changes(3, 1).await.expect("read"), Feed::TooOld);
-        assert_eq!(*store.watch().borrow(), 2);
+        assert_eq!(store.newest().at(), 2);
         let rows = store.read(|read: &mut Read| Ok::<_, Error>((read.revision()?, read.list::<Thing>(&ALL, &Query::new())?)));
         // A row counts its writes, a commit its changes.
         let (revision, rows) = rows.await.expect("read");
@@ -206,10 +205,9 @@ fn servers_hear_of_each_others_commits() {
         let bed = Bed::postgres("hear");
         let (one, other) = (bed.open().await, bed.open().await);
         assert_eq!(one.identity(), other.identity());
-        let mut heard = other.watch();
         for revision in 1..=5 {
             insert(&one, vec![thing(1, "x")]).await;
-            heard.wait_for(|shown| *shown >= revision).await.expect("the store is open");
+            other.newest().reached(revision).await;
             assert_eq!(changes(other.changes(revision - 1, 10).await.expect("read")).len(), 1);
         }
         let seen = follow(&other, 5).await;

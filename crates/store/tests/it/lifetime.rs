@@ -45,7 +45,7 @@ async fn reopening(bed: Bed) {
     store.close().await;
     let again = bed.open().await;
     assert_eq!((again.identity().store_id.as_str(), again.identity().epoch), (identity.store_id.as_str(), 2));
-    assert_eq!(*again.watch().borrow(), 1);
+    assert_eq!(again.newest().at(), 1);
     let row = again.read(|read: &mut Read| read.require::<Thing>(&ALL, Id::new(1))).await.expect("read");
     assert_eq!(row.label.as_deref(), Some("kept"));
     assert_eq!(insert(&again, vec![thing(1, "next")]).await[0].meta.id, 2);
@@ -303,7 +303,7 @@ fn a_killed_writer_loses_nothing_it_acknowledged() {
         child.wait().expect("ended");
         run(async {
             let store = bed.open().await;
-            let head = *store.watch().borrow();
+            let head = store.newest().at();
             let Feed::Changes(changes) = store.changes(0, 1_000_000).await.expect("read") else { panic!("all kept") };
             assert_eq!(
                 changes.iter().map(|change| change.revision).collect::<Vec<_>>(),
