@@ -145,8 +145,20 @@ pub struct Moment<'a> {
     pub random: &'a Random,
 }
 
+/// A plan that writes nothing finds the same when it looks again at once, for ever: it waits at least that long.
+const IDLE_MS: i64 = 1_000;
+
 /// The plan of one key.
 pub fn plan(world: &World, subject: Subject, moment: Moment<'_>) -> Plan {
+    let mut plan = plan_of(world, subject, moment);
+    if plan.steps.is_empty() {
+        let earliest = moment.now.plus_ms(IDLE_MS);
+        plan.again = plan.again.map(|at| at.max(earliest));
+    }
+    plan
+}
+
+fn plan_of(world: &World, subject: Subject, moment: Moment<'_>) -> Plan {
     match subject {
         Subject::Project => project::plan(world, moment),
         Subject::Host(id) => host::plan(world, id, moment),

@@ -6,6 +6,7 @@ use remuda_model::states::*;
 use remuda_runtime::Random;
 
 use super::units::units;
+use crate::plan::Subject;
 use crate::testing::{Language, world};
 
 fn ids(w: &Language) -> BTreeMap<String, i64> {
@@ -107,6 +108,19 @@ fn a_global_service_follows_the_labels_of_hosts() {
     assert_eq!(whole_units(&w, "agent"), 2);
     let w = w.label_host("a", "old", "yes").settle();
     assert_eq!(whole_units(&w, "agent"), 1);
+}
+
+/// While what leaves still has the numbers, nothing can be made, and looking again at once would find the same.
+#[test]
+fn waiting_for_numbers_does_not_look_again_at_once() {
+    let mut w = world().host("a").service("web", 2).sidekick("web", "data").settle();
+    for name in ids(&w).into_keys() {
+        w = w.change_container(&name, |row| row.external_id = Some(name.clone())).remove_container(&name);
+    }
+    let w = w.settle_but_hosts();
+    let plan = w.plan(Subject::Service(w.service_row("web").meta.id));
+    assert_eq!(plan.steps, []);
+    assert!(plan.again.is_some_and(|at| at > w.now), "{:?} at {:?}", plan.again, w.now);
 }
 
 /// Whatever happens, in the end there are exactly the units that are wanted.
