@@ -169,7 +169,7 @@ async fn once(
         Ok(link) => link,
         Err(error) => return error.into(),
     };
-    let have = if from_scratch { None } else { position(session, directory).await };
+    let have = if from_scratch { None } else { position(directory) };
     let hello = Hello {
         protocol: PROTOCOL,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -211,14 +211,11 @@ async fn facts(session: &Session) -> HostFacts {
     HostFacts { network_problem: found, ..session.facts.gather().await }
 }
 
-/// What we hold of the feed: the lesser of plan and directory, when both are of one store.
-async fn position(session: &Session, directory: &watch::Sender<Cached>) -> Option<Position> {
-    let (reply, answer) = oneshot::channel();
-    session.worker.inputs.send(Input::Holding { reply }).await.ok()?;
-    let plan = answer.await.ok()??;
+/// The directory we hold, for deltas. The plan is small and always sent whole, so where it stands does not matter.
+fn position(directory: &watch::Sender<Cached>) -> Option<Position> {
     let cached = directory.borrow();
-    let same = cached.store == plan.store && cached.epoch == plan.epoch;
-    same.then(|| Position { revision: plan.revision.min(cached.directory.revision), ..plan.clone() })
+    let (store, epoch, revision) = (cached.store.clone(), cached.epoch, cached.directory.revision);
+    (!store.is_empty()).then_some(Position { store, epoch, revision })
 }
 
 async fn send(link: &mut Link, up: &Up) -> Result<(), Ended> {

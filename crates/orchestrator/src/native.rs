@@ -10,7 +10,7 @@ use remuda_store::{Error, Query, Scope, Tx};
 use remuda_wire::observe::ContainerObserved;
 use serde_json::Value;
 
-use crate::observe::Observer;
+use crate::observe::{self, Observer};
 use crate::plan::NewContainer;
 use crate::rows::{self, Range};
 use crate::transitions::{WANT_RUNNING, WANT_STOPPED};
@@ -49,7 +49,9 @@ pub fn import(tx: &mut Tx<'_>, who: &Observer, observed: &ContainerObserved) -> 
     if let Some(uuid) = &observed.uuid {
         row.meta.uuid.clone_from(uuid);
     }
-    rows::container_insert(tx, NewContainer { row, links: Vec::new(), requested_address: None }, &who.random).map(drop)
+    let row =
+        rows::container_insert(tx, NewContainer { row, links: Vec::new(), requested_address: None }, &who.random)?;
+    observe::engine_address(tx, &row)
 }
 
 /// The fields an inspection answers for. What is empty or zero there is not set.

@@ -126,7 +126,7 @@ fn container(
     if up && (started || before.external_id != ran.external_id) {
         mounts(tx, who, &ran, &observed.mounts)?;
         ports(tx, &ran, observed)?;
-        bridge_address(tx, &ran)?;
+        engine_address(tx, &ran)?;
     }
     Ok(())
 }
@@ -493,9 +493,9 @@ fn ports(tx: &mut Tx<'_>, row: &Row<Container>, observed: &ContainerObserved) ->
     Ok(())
 }
 
-/// The address Docker gave on its bridge, as a row.
-fn bridge_address(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<(), Error> {
-    if row.network_mode.as_deref() != Some("bridge") {
+/// The address the engine gave, as a row; nobody claims it, for other hosts give the same.
+pub(crate) fn engine_address(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<(), Error> {
+    if row.network_mode.as_deref() != Some("bridge") && !row.native_container {
         return Ok(());
     }
     let known = tx.first::<IpAddress>(&Scope::Everything, &Query::new().eq("instanceId", row.meta.id))?;

@@ -54,7 +54,10 @@ pub fn container_insert(tx: &mut Tx<'_>, new: NewContainer, random: &Random) -> 
     if let (Some(service), Some(index)) = (row.service_id, row.service_index) {
         tx.claim(&claims::service_index(service.number(), row.launch_config_name.as_deref(), index, row.meta.id))?;
     }
-    address_insert(tx, &row)?;
+    // An address that an engine gave is the engine's business: two hosts may give the same.
+    if !row.native_container {
+        address_insert(tx, &row)?;
+    }
     let root = Volume {
         device_number: Some(0),
         instance_id: Some(row.id().cast()),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remuda_model::{
-    Account, Agent, Container, Host, Mount, Port, Project, Service, ServiceExposeMap, Stack, Volume, registry,
+    Account, Agent, Container, Host, IpAddress, Mount, Port, Project, Service, ServiceExposeMap, Stack, Volume,
+    registry,
 };
 use remuda_orchestrator::commands::{self, CommandError, Context, Outcome, Principal};
 use remuda_orchestrator::hosts::HostSession;
@@ -631,20 +632,38 @@ async fn a_removed_host_takes_its_agent_along_and_services_move() {
     assert!(bed.get::<Agent>(agent).await.meta.removed.is_some());
 }
 
+/// A container that somebody started by plain docker.
+fn by_hand(docker_id: &str) -> ContainerObserved {
+    let inspect = json!({"Name": "/by-hand", "Config": {"Image": "busybox", "Env": ["A=b"], "Labels": {}},
+        "HostConfig": {"NetworkMode": "default", "RestartPolicy": {"Name": ""}}});
+    ContainerObserved {
+        docker_id: docker_id.to_owned(),
+        status: Status::Running,
+        docker_ip: Some("172.17.0.2".into()),
+        inspect: Some(inspect),
+        ..ContainerObserved::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn engines_of_two_hosts_may_give_the_same_address() {
+    let bed = Bed::new().await;
+    for (name, docker_id) in [("a", "d1"), ("b", "d2")] {
+        let host = bed.host(name).await;
+        bed.until::<Host>(host.id(), "active").await;
+        host.report(&bed, false, vec![StateChange::Container(Box::new(by_hand(docker_id)))]).await;
+    }
+    let addresses = bed.list::<IpAddress>(Query::new().not_null("instanceId")).await;
+    let shown: Vec<_> = addresses.iter().map(|row| (row.address.as_deref(), row.network_id)).collect();
+    assert_eq!(shown, [(Some("172.17.0.2"), None); 2]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn containers_of_plain_docker_appear_and_what_is_absent_goes() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
     bed.until::<Host>(host.id(), "active").await;
-    let inspect = json!({"Name": "/by-hand", "Config": {"Image": "busybox", "Env": ["A=b"], "Labels": {}},
-        "HostConfig": {"NetworkMode": "default", "RestartPolicy": {"Name": ""}}});
-    let seen = ContainerObserved {
-        docker_id: "d1".into(),
-        status: Status::Running,
-        docker_ip: Some("172.17.0.2".into()),
-        inspect: Some(inspect),
-        ..ContainerObserved::default()
-    };
+    let seen = by_hand("d1");
     host.report(&bed, false, vec![StateChange::Container(Box::new(seen.clone()))]).await;
     host.report(&bed, false, vec![StateChange::Container(Box::new(seen.clone()))]).await;
     let rows = bed.list::<Container>(Query::new()).await;

@@ -22,6 +22,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often to look whether it has: soon at first, for what takes long less often.
 const LOOKS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(120)];
 const MANY_LOOKS: u32 = 60;
+/// Connections that are dead are noticed within this time.
+const CALM: Duration = Duration::from_secs(90);
 /// So long nothing may happen when everything is at rest.
 const QUIET: Duration = Duration::from_secs(15 * 60);
 
@@ -44,6 +46,7 @@ pub fn always(simulation: &Simulation) -> Vec<String> {
 
 /// Waits until everything is as it shall be, and sees that it stays so.
 pub async fn settle(simulation: &mut Simulation) -> Result<()> {
+    simulation.seams.clock.sleep(CALM).await;
     let deadline = simulation.seams.clock.instant() + SETTLE_WITHIN;
     for n_looks in 0.. {
         let broken = settled(simulation).await?;
@@ -231,9 +234,10 @@ fn containers(rows: &Rows) -> Vec<String> {
     }
     let twice = addresses.into_iter().filter(|(_, holders)| holders.len() > 1);
     broken.extend(twice.map(|(address, holders)| format!("{address} is the address of {}", holders.join(", "))));
-    let volumes = rows.volumes.iter().filter(|volume| {
-        !matches!(volume.meta.state.as_str(), ACTIVE | INACTIVE | REMOVED | PURGED | "detached")
-    });
+    let volumes = rows
+        .volumes
+        .iter()
+        .filter(|volume| !matches!(volume.meta.state.as_str(), ACTIVE | INACTIVE | REMOVED | PURGED | "detached"));
     broken.extend(volumes.map(|volume| format!("volume {} is {}", volume.public_id(), volume.meta.state)));
     broken
 }
@@ -342,7 +346,10 @@ async fn resting(simulation: &mut Simulation) -> Result<Vec<String>> {
         let list = simulation.call("GET", &format!("{PROJECT}/{plural}?limit=1000"), &Value::Null).await?;
         for row in list["data"].as_array().into_iter().flatten() {
             if row["transitioning"] == "yes" {
-                broken.push(format!("{} {} is {}: {}", row["type"], row["id"], row["state"], row["transitioningMessage"]));
+                broken.push(format!(
+                    "{} {} is {}: {}",
+                    row["type"], row["id"], row["state"], row["transitioningMessage"]
+                ));
             }
         }
     }

@@ -178,11 +178,8 @@ impl Storm {
                 self.later(simulation, 30_000, Repair::EngineUp(which));
             }
             Trouble::EngineTroubled => {
-                let trouble = EngineTrouble {
-                    refused: chance.below(60),
-                    unanswered: chance.below(40),
-                    slow: chance.below(60),
-                };
+                let trouble =
+                    EngineTrouble { refused: chance.below(60), unanswered: chance.below(40), slow: chance.below(60) };
                 machine.engine.set_trouble(trouble);
                 said = format!("{said} {trouble:?}");
                 self.later(simulation, 40_000, Repair::EngineCalm(which));
@@ -231,11 +228,8 @@ impl Storm {
                 self.later(simulation, 20_000, Repair::ServerStart);
             }
             Trouble::DatabaseTroubled => {
-                let trouble = DiskTrouble {
-                    slow: chance.below(30),
-                    away: chance.below(30),
-                    answer_lost: chance.below(20),
-                };
+                let trouble =
+                    DiskTrouble { slow: chance.below(30), away: chance.below(30), answer_lost: chance.below(20) };
                 if let Some(server) = simulation.server.get() {
                     server.disk.set_trouble(trouble);
                 }

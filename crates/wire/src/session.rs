@@ -82,7 +82,7 @@ pub struct Hello {
     pub host_uuid: String,
     /// Identifies the machine and boot, to tell two machines with one identity apart.
     pub machine: String,
-    /// What the agent already has of this server's feed.
+    /// The directory the agent holds already, and of which server.
     pub have: Option<Position>,
     /// `docker` or `sim`.
     pub kind: String,

@@ -49,10 +49,6 @@ pub enum Input {
         position: Position,
         reply: oneshot::Sender<Result<(), WrongBase>>,
     },
-    /// What is held: for `Hello`.
-    Holding {
-        reply: oneshot::Sender<Option<Position>>,
-    },
     /// Docker ids of planned containers that run, with the ids the API shows: for statistics.
     PublicIds {
         reply: oneshot::Sender<BTreeMap<String, String>>,
@@ -268,7 +264,6 @@ impl Worker {
     fn hear(&mut self, input: Input) {
         match input {
             Input::Plan { update, position, reply } => drop(reply.send(self.plan_apply(*update, &position))),
-            Input::Holding { reply } => drop(reply.send(self.position())),
             Input::PublicIds { reply } => drop(reply.send(self.public_ids())),
             Input::Connected { outbox, position } => self.connected(outbox, &position),
             Input::Disconnected => {
