@@ -263,6 +263,8 @@ impl Shared {
             if now_lost != losses {
                 (losses, at) = (now_lost, None);
             }
+            // Taken before the feed is read: what is shown later wakes. It may be ahead of the feed, and that must not.
+            let shown = self.store.newest().at();
             let step = match at {
                 None => self.list().await.map(Some),
                 Some(after) => self.advance(after).await,
@@ -277,7 +279,7 @@ impl Shared {
                     }
                     tokio::select! {
                         biased;
-                        () = self.store.newest().reached(at.unwrap_or(0) + 1) => {}
+                        () = self.store.newest().reached(at.unwrap_or(0).max(shown) + 1) => {}
                         () = self.seams.clock.sleep(POLL) => {}
                     }
                 }

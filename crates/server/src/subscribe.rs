@@ -56,10 +56,12 @@ impl Default for Events {
 pub async fn follow(state: ServerState) {
     let mut after = head(&state).await;
     loop {
+        // Taken before the feed is read: what is shown later wakes. It may be ahead of the feed, and that must not.
+        let shown = state.store.newest().at();
         match state.store.changes(after, 1000).await {
             Ok(Feed::Changes(changes)) if changes.is_empty() => {
                 // A wake-up that was lost costs one period.
-                drop(tokio::time::timeout(LOOK_EVERY, state.store.newest().reached(after + 1)).await);
+                drop(tokio::time::timeout(LOOK_EVERY, state.store.newest().reached(after.max(shown) + 1)).await);
             }
             Ok(Feed::Changes(changes)) => {
                 after = changes.last().map_or(after, |change| change.revision);

@@ -193,10 +193,11 @@ fn services(rows: &Rows) -> Vec<String> {
                 told(&members)
             )),
         }
-        let mut units: BTreeMap<&str, BTreeSet<Option<i64>>> = BTreeMap::new();
+        let mut units: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
         for row in &members {
             let unit = row.deployment_unit_uuid.as_deref().unwrap_or_default();
-            units.entry(unit).or_default().insert(row.host_id.map(|id| id.number()));
+            // One that was never placed is nowhere.
+            units.entry(unit).or_default().extend(row.host_id.map(|id| id.number()));
         }
         for (unit, on) in units.into_iter().filter(|(_, on)| on.len() > 1) {
             broken.push(format!("unit {unit} of service {name} is on several hosts: {on:?}"));

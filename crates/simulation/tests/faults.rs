@@ -11,8 +11,8 @@ use anyhow::{Result, ensure};
 use remuda_simulation::{Simulation, invariants, storm};
 
 /// Seeds of an ordinary run, shared by the tests below so that they run side by side.
-const N_SEEDS: u64 = 24;
-const N_SHARES: u64 = 2;
+const N_SEEDS: u64 = 12;
+const N_SHARES: u64 = 4;
 const LASTS: Duration = Duration::from_secs(180);
 
 thread_local! {
@@ -119,6 +119,16 @@ fn storms_0() {
 #[test]
 fn storms_1() {
     share(1);
+}
+
+#[test]
+fn storms_2() {
+    share(2);
+}
+
+#[test]
+fn storms_3() {
+    share(3);
 }
 
 /// Without that, no seed could be run again.

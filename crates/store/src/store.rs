@@ -183,7 +183,7 @@ impl Store {
     /// How often the database was lost. When it grows, what was read shortly before may have been taken back (a crash
     /// of PostgreSQL takes commits with it that nobody was told of): followers list again.
     pub fn losses(&self) -> u64 {
-        match &self.0.backend {
+        match &self.inner.backend {
             Backend::Sqlite(_) => 0,
             Backend::Postgres(postgres) => postgres.losses(),
         }
