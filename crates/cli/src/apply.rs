@@ -107,10 +107,11 @@ pub async fn apply(
 /// Makes a stack and waits until it is.
 pub async fn create_stack(session: &Session, name: &str) -> Result<Resource, Failure> {
     session.progress.old(&format!("Creating stack {name}"));
-    session.progress.say(name, "creating", None);
+    let title = format!("stack {name}");
+    session.progress.say(&title, "creating", None);
     let stack = session.client.create("environments", &json!({"name": name})).await?;
     let stack = session.client.wait_settled(&stack, session.globals.timeout()).await?;
-    session.progress.done(name, "created", true);
+    session.progress.done(&title, "created", true);
     Ok(stack)
 }
 

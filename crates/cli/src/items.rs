@@ -123,11 +123,21 @@ pub fn running(containers: &[Resource]) -> BTreeMap<String, usize> {
     running
 }
 
+/// One unit on every host.
+pub fn is_global(service: &Resource) -> bool {
+    service.get("launchConfig").pointer("/labels/io.rancher.scheduler.global").is_some_and(|value| value == "true")
+}
+
 pub fn service(service: &Resource, names: &Names, running: &BTreeMap<String, usize>, now_ms: i64) -> Item {
     let name = names.of_service(service);
     let stack = names.stacks.get(service.text("environmentId")).cloned().unwrap_or_default();
     let uuid = service.get("launchConfig").get("imageUuid").and_then(Value::as_str).unwrap_or_default();
-    let scale = format!("{}/{}", running.get(&name).copied().unwrap_or(0), service.int("scale").unwrap_or(1));
+    let n_running = running.get(&name).copied().unwrap_or(0);
+    let scale = match is_global(service) {
+        // As many as there are hosts for it; the number that was given means nothing.
+        true => n_running.to_string(),
+        false => format!("{n_running}/{}", service.int("scale").unwrap_or(1)),
+    };
     let cells = [
         &name,
         state(service),

@@ -635,6 +635,45 @@ fn under_the_names_of_2016_it_is_those_programs() {
 }
 
 #[test]
+fn every_example_compiles_and_comes_up_on_simulated_hosts() {
+    let world = World::with_hosts();
+    world.ok(&["host", "label", "sim-1", "disk=ssd"]);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut names: Vec<String> =
+        fs::read_dir(&examples).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| examples.join(name).is_dir());
+    names.sort();
+    assert!(names.len() >= 6, "{names:?}");
+    let readme = fs::read_to_string(examples.join("README.md")).unwrap();
+    for name in &names {
+        assert!(readme.contains(&format!("[{name}](")), "the README says nothing of {name}");
+        let dir = examples.join(name);
+        let file =
+            ["compose.yaml", "docker-compose.yml"].map(|file| dir.join(file)).into_iter().find(|file| file.is_file());
+        let file = file.unwrap().into_os_string().into_string().unwrap();
+        let config = world.run(&["-f", &file, "config", "-o", "json"]);
+        assert_eq!((config.code, config.stderr.as_str()), (Some(0), ""), "{name}");
+
+        // The same with images that need no registry.
+        let resolved: Value = serde_json::from_str(&config.stdout).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let is_first_form = !text.contains("\nservices:");
+        let mut images = serde_json::Map::new();
+        for (service, definition) in resolved["services"].as_object().unwrap() {
+            let once = definition["labels"]["io.rancher.container.start_once"] == "true";
+            images.insert(service.clone(), serde_json::json!({"image": if once { "sim:exit/0" } else { "sim:run" }}));
+        }
+        let over = if is_first_form { Value::Object(images) } else { serde_json::json!({"services": images}) };
+        world.write("over.yaml", &over.to_string());
+        let of = |args: &[&str]| world.ok(&[&["-f", &file, "-f", "over.yaml", "-s", name], args].concat());
+        of(&["up", "-d", "--wait"]);
+        assert!(of(&["diff"]).lines().all(|line| line.ends_with(": unchanged")), "{name}: {}", of(&["diff"]));
+        of(&["down", "--yes"]);
+    }
+    assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+}
+
+#[test]
 fn coming_up_again_asks_little_whatever_the_size() {
     let world = World::with_hosts();
     let services: String = (1..=20).map(|idx| format!("  s{idx}: {{image: 'sim:s'}}\n")).collect();

@@ -10,6 +10,7 @@ use crate::commands::up::report;
 use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::WaitOptions;
+use crate::items::is_global;
 use crate::resolve::Kind;
 use crate::session::Session;
 
@@ -36,7 +37,7 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     for argument in &args.services {
         let (name, target) = parse(argument)?;
         let service = session.resolve(name, &[Kind::Service]).await?;
-        if service.get("launchConfig").pointer("/labels/io.rancher.scheduler.global") == Some(&json!("true")) {
+        if is_global(&service) {
             let message = format!("{} is global: it has one container on every host", service.title());
             return Err(Failure::usage(message).hint("labels of hosts and of the service decide which hosts"));
         }
