@@ -238,23 +238,26 @@ async fn create(
         here.resolver = tools.network.resolver(spec, uuid).map_err(Failure::Resolver)?;
     }
     let body = spec::create_body(uuid, name, spec, &here).map_err(Failure::Spec)?;
-    let turn = tools.starts.acquire().await;
     let preferred = if spec.docker_name.is_empty() { uuid } else { &spec.docker_name };
-    let mut created = tools.engine.create(preferred, &body).await;
+    let mut created = create_named(tools, [preferred, uuid], &body).await;
     if let Err(Error::NotFound(_)) = created {
-        // Somebody deleted the image since we looked.
-        drop(turn);
+        // Most often the image: asking for it first would cost every creation a question.
         pull(tools, &spec.image, false, progress).await?;
-        created = tools.engine.create(preferred, &body).await;
-    }
-    if let Err(Error::Conflict(_)) = created
-        && preferred != uuid
-    {
-        created = tools.engine.create(uuid, &body).await;
+        created = create_named(tools, [preferred, uuid], &body).await;
     }
     created.map_err(Failure::Create)
 }
 
+/// Creates it under the first name, else under the second.
+async fn create_named(tools: &Tools, [preferred, uuid]: [&str; 2], body: &Value) -> Result<String, Error> {
+    let _turn = tools.starts.acquire().await;
+    match tools.engine.create(preferred, body).await {
+        Err(Error::Conflict(_)) if preferred != uuid => tools.engine.create(uuid, body).await,
+        created => created,
+    }
+}
+
+/// What is to be done with the image before anything else: one that is only missed is pulled when creation says so.
 async fn image(tools: &Tools, plan: &ContainerPlan, progress: Progress) -> Result<(), Failure> {
     let image = &plan.spec.image;
     match &plan.spec.build {
@@ -264,7 +267,8 @@ async fn image(tools: &Tools, plan: &ContainerPlan, progress: Progress) -> Resul
             let built = tools.engine.build(image, build, progress).await;
             built.map_err(|source| Failure::Build { image: image.clone(), source })
         }
-        None => pull(tools, image, plan.spec.pull == Pull::Always, progress).await,
+        None if plan.spec.pull == Pull::Always => pull(tools, image, true, progress).await,
+        None => Ok(()),
     }
 }
 
