@@ -299,7 +299,9 @@ fn gone(tx: &mut Tx<'_>, who: &Observer, mut row: Row<Container>) -> Result<(), 
             row.purge_confirmed = true;
         }
         // Deleted by hand: the row follows. A container that was never seen is still to be made.
-        RUNNING | STOPPED | UPDATING_RUNNING | UPDATING_STOPPED | STOPPING
+        STARTING if !(row.external_id.is_some() && is_supervised(&row)) => return Ok(()),
+        // One of a service may have been told to have exited in the same moment: nobody starts what is not there.
+        RUNNING | STOPPED | UPDATING_RUNNING | UPDATING_STOPPED | STOPPING | STARTING
             if row.external_id.is_some() || row.native_container =>
         {
             if row.meta.state == STOPPING && row.desired == WANT_RUNNING {

@@ -11,10 +11,12 @@ pub mod affinity;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, UPDATING_ACTIVE};
-use remuda_model::{Container, Host};
+use remuda_model::{Container, Host, LaunchConfig};
 use remuda_schema::Row;
 
+use crate::plan::service::units::config_name;
 use crate::world::{World, dependencies};
 
 /// One rule a host must meet to get the container.
@@ -144,12 +146,24 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
         return rules;
     }
     rules.push(Box::new(ENGINE));
-    let ports: Vec<PortNeed> = world.ports_of(container.meta.id).filter_map(|row| PortNeed::of(&row.data)).collect();
-    if !ports.is_empty() && publishes(container) {
-        rules.push(Box::new(Ports { container: container.meta.id, ports }));
+    let ports = world.ports_of(container.meta.id).filter_map(|row| PortNeed::of(&row.data));
+    let mut ports: Vec<PortNeed> = ports.filter(|_| publishes(container.network_mode.as_deref())).collect();
+    match unit_host(world, container) {
+        Some(host) => rules.push(Box::new(OneOf { name: "unit", hosts: vec![host] })),
+        // The others of the unit follow to the same host: it must do for them, too.
+        None => {
+            for config in rest_of_unit(world, container) {
+                let specs = config.ports.iter().flatten().filter_map(|text| PortSpec::parse(text).ok());
+                let specs = specs.filter(|_| publishes(config.network_mode.as_deref()));
+                ports.extend(specs.filter_map(PortNeed::of_spec));
+                if let Some(host) = config.requested_host_id {
+                    rules.push(Box::new(OneOf { name: "requestedHost", hosts: vec![host.number()] }));
+                }
+            }
+        }
     }
-    if let Some(host) = unit_host(world, container) {
-        rules.push(Box::new(OneOf { name: "unit", hosts: vec![host] }));
+    if !ports.is_empty() {
+        rules.push(Box::new(Ports { container: container.meta.id, ports }));
     }
     for id in dependencies(container) {
         let host = world.containers.get(&id).and_then(|row| row.host_id);
@@ -172,9 +186,26 @@ fn unit_host(world: &World, container: &Row<Container>) -> Option<i64> {
     others.find_map(|other| other.host_id).map(|id| id.number())
 }
 
+/// Launch configs of the containers that will be in one unit with this one.
+fn rest_of_unit<'a>(world: &'a World, container: &Row<Container>) -> impl Iterator<Item = &'a LaunchConfig> {
+    let service = container.service_id.and_then(|id| world.services.get(&id.number()));
+    let own = config_name(container).to_owned();
+    let configs = service.map(|row| row.launch_configs()).unwrap_or_default();
+    configs.into_iter().filter(move |(name, _)| *name != own).map(|(_, config)| config)
+}
+
 /// Whether the network mode can publish ports.
-pub fn publishes(container: &Container) -> bool {
-    matches!(container.network_mode.as_deref(), Some("managed" | "bridge") | None)
+pub fn publishes(network_mode: Option<&str>) -> bool {
+    matches!(network_mode, Some("managed" | "bridge") | None)
+}
+
+/// Where the container would go if nothing of its unit were there yet.
+pub fn place_apart(world: &World, container: &Row<Container>) -> Placement {
+    let mut alone = container.clone();
+    alone.deployment_unit_uuid = None;
+    alone.network_container_id = None;
+    alone.data_volumes_from = None;
+    place(world, &alone)
 }
 
 fn public(container: i64) -> String {
@@ -251,6 +282,14 @@ impl PortNeed {
             bind_address: port.bind_address.clone().unwrap_or_default(),
             public_port: port.public_port?,
             protocol: port.protocol.clone().unwrap_or_else(|| "tcp".to_owned()),
+        })
+    }
+
+    fn of_spec(spec: PortSpec) -> Option<PortNeed> {
+        Some(PortNeed {
+            bind_address: spec.bind.map(|address| address.to_string()).unwrap_or_default(),
+            public_port: i64::from(spec.public?),
+            protocol: spec.protocol.to_string(),
         })
     }
 

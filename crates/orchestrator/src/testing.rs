@@ -213,6 +213,17 @@ impl Language {
         })
     }
 
+    /// Containers of the launch config publish that port; `service` itself is the primary one.
+    pub fn publish(self, service: &str, config: &str, port: &str) -> Language {
+        self.change_service(service, |row| {
+            let ports = Some(vec![port.to_owned()]);
+            match row.secondary_launch_configs.iter_mut().flatten().find(|of| of.name.as_deref() == Some(config)) {
+                Some(sidekick) => sidekick.config.ports = ports,
+                None => row.launch_config.as_mut().expect("has one").ports = ports,
+            }
+        })
+    }
+
     /// A service with one unit on each host.
     pub fn global(self, name: &str) -> Language {
         self.service(name, 1).change_service(name, |row| {

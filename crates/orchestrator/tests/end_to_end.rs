@@ -754,6 +754,41 @@ async fn a_supervised_container_that_exits_says_so_until_it_runs_again() {
     assert_eq!(bed.get::<Container>(row.meta.id).await.start_serial, row.start_serial, "nobody asked for a start");
 }
 
+/// `docker rm -f` kills first: the exit is heard before the end.
+#[tokio::test(start_paused = true)]
+async fn a_container_deleted_by_hand_is_made_again_though_its_exit_was_heard_first() {
+    let bed = Bed::new().await;
+    let host = bed.host("a").await;
+    bed.until::<Host>(host.id(), "active").await;
+    let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+    let web = service(&bed, stack, "web", 1).await;
+    bed.until::<Service>(web, "active").await;
+    let row = bed.list::<Container>(Query::new().eq("name", "s_web_1")).await.remove(0);
+    let docker_id = row.external_id.clone().expect("was seen");
+    host.engine().containers.remove(&row.meta.uuid);
+    let exited = ContainerObserved {
+        uuid: Some(row.meta.uuid.clone()),
+        docker_id: docker_id.clone(),
+        status: Status::Exited,
+        exit_code: Some(137),
+        start_serial: row.start_serial,
+        next_try_ms: Some(1000),
+        ..ContainerObserved::default()
+    };
+    host.report(&bed, false, vec![StateChange::Container(Box::new(exited))]).await;
+    assert_eq!(bed.get::<Container>(row.meta.id).await.meta.state, "starting");
+    let gone = StateChange::ContainerGone { uuid: Some(row.meta.uuid.clone()), docker_id: Some(docker_id) };
+    host.report(&bed, false, vec![gone]).await;
+    let again = bed
+        .wait("another container", async |bed| {
+            let rows = bed.list::<Container>(Query::new().eq("name", "s_web_1").eq("state", "running")).await;
+            rows.into_iter().find(|other| other.meta.id != row.meta.id)
+        })
+        .await;
+    assert_eq!(again.deployment_unit_uuid, row.deployment_unit_uuid);
+    bed.until::<Service>(web, "active").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_same_seed_gives_the_same_history() {
     let run = async || {

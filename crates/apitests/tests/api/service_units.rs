@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 on_both_stores!(
     services_7_a_unit_is_made_and_remade_together,
     services_6_2_one_unit_on_every_host,
+    services_7_a_unit_moves_where_all_of_it_fits,
+    services_7_a_unit_that_was_scaled_away_is_over,
+    services_8_a_crash_says_when_the_next_start_is,
     services_4_1_sidekicks_are_checked,
 );
 
@@ -141,4 +144,64 @@ async fn services_4_1_sidekicks_are_checked(h: Harness) {
     project.create("services", body(plain.clone(), json!([side("a", none)]))).await;
     let taken = json!({"name": "A", "environmentId": stack["id"], "launchConfig": plain});
     project.post("services", taken).await.expect_error(422, "NotUnique", Some("name"));
+    // Not by renaming, either: neither the service itself nor another.
+    let web = project.get("services?name=web").await.body["data"][0].clone();
+    project.wait_state(&web, &["inactive"]).await;
+    let rename = async |to: &str| project.put(web["links"]["self"].as_str().unwrap(), json!({ "name": to })).await;
+    rename("A").await.expect_error(422, "NotUnique", Some("name"));
+    rename("b").await.expect_status(200);
+}
+
+async fn services_7_a_unit_moves_where_all_of_it_fits(h: Harness) {
+    h.hosts(2).await;
+    let project = h.project();
+    let stack = stack(&project).await;
+    let holder =
+        project.create("containers", json!({"name": "holder", "imageUuid": "sim:x", "ports": ["80:80"]})).await;
+    let holder = project.wait_state(&holder, &["running"]).await;
+    let body = json!({"name": "web", "environmentId": stack["id"], "startOnCreate": true,
+                      "launchConfig": {"imageUuid": "sim:web"},
+                      "secondaryLaunchConfigs": [{"name": "log", "imageUuid": "sim:log", "ports": ["80:80"]}]});
+    let service = project.create("services", body).await;
+    project.wait_state(&service, &["active"]).await;
+    let hosts = |rows: &[Value]| -> BTreeSet<String> { rows.iter().map(|row| row["hostId"].to_string()).collect() };
+    let made = containers(&project, &service).await;
+    assert_eq!((made.len(), hosts(&made).len()), (2, 1), "{made:?}");
+    assert_ne!(made[0]["hostId"], holder["hostId"], "the primary container went where its sidekick finds room");
+    assert_eq!(project.get(service["links"]["self"].as_str().unwrap()).await.body["createIndex"], 2);
+}
+
+async fn services_7_a_unit_that_was_scaled_away_is_over(h: Harness) {
+    h.hosts(1).await;
+    let project = h.project();
+    let stack = stack(&project).await;
+    let body = json!({"name": "web", "environmentId": stack["id"], "scale": 2, "startOnCreate": true,
+                      "launchConfig": {"imageUuid": "sim:web"}});
+    let service = project.create("services", body).await;
+    let active = project.wait_state(&service, &["active"]).await;
+    let own = active["links"]["self"].as_str().unwrap();
+    let before = containers(&project, &service).await;
+    project.put(own, json!({"scale": 1})).await.expect_status(200);
+    project.wait_state(&before[1], &["removed"]).await;
+    project.wait_state(&service, &["active"]).await;
+    project.put(own, json!({"scale": 2})).await.expect_status(200);
+    project.wait_state(&service, &["active"]).await;
+    let after = containers(&project, &service).await;
+    assert_eq!(names(&after), ["s_web_1", "s_web_2"]);
+    assert_eq!(after[0]["deploymentUnitUuid"], before[0]["deploymentUnitUuid"]);
+    assert_ne!(after[1]["deploymentUnitUuid"], before[1]["deploymentUnitUuid"]);
+}
+
+async fn services_8_a_crash_says_when_the_next_start_is(h: Harness) {
+    h.hosts(1).await;
+    let project = h.project();
+    let stack = stack(&project).await;
+    let body = json!({"name": "web", "environmentId": stack["id"], "startOnCreate": true,
+                      "launchConfig": {"imageUuid": "sim:run-for/1ms/exit/3"}});
+    let service = project.create("services", body).await;
+    let told = |row: &Value| {
+        let message = row["transitioningMessage"].as_str().unwrap_or_default();
+        message.starts_with("Waiting for [instance:s_web_1]. Instance status: Exited with code 3; next start in ")
+    };
+    project.wait(&service, "the next start", told).await;
 }

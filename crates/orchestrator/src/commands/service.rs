@@ -91,6 +91,10 @@ pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), Co
     }
     check_service_name(name)?;
     let service: Row<Service> = row.typed()?;
+    let mut sidekicks = service.secondary_launch_configs.iter().flatten().filter_map(|of| of.name.as_deref());
+    if sidekicks.any(|sidekick| sidekick.eq_ignore_ascii_case(name)) {
+        return Err(ApiError::field(Code::NotUnique, "name").because("a sidekick of the service has that name").into());
+    }
     let stack = service.environment_id.map(|id| tx.get::<Stack>(&Scope::Everything, id)).transpose()?.flatten();
     match stack {
         Some(stack) => check_name_is_free(tx, &stack, Some(row.meta.id), name),

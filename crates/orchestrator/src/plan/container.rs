@@ -98,7 +98,7 @@ fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut 
 
 /// Ports the scheduler has checked are claimed, so that two servers cannot both give them away.
 fn claim_ports(world: &World, row: &Row<Container>, host: i64, plan: &mut Plan) {
-    if row.requested_host_id.is_some() || !scheduler::publishes(row) {
+    if row.requested_host_id.is_some() || !scheduler::publishes(row.network_mode.as_deref()) {
         return;
     }
     let needs = world.ports_of(row.meta.id).filter_map(|port| PortNeed::of(&port.data));

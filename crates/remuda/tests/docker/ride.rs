@@ -182,12 +182,14 @@ impl Ride {
 
     pub fn wait_state(&self, resource: &Resource, state: &str) {
         eventually(&format!("{} {state}", resource.name()), || {
-            let now = self
-                .runtime
-                .block_on(async { Ok::<_, anyhow::Error>(self.client().await?.reload(resource).await?) })?;
+            let now = self.reload(resource)?;
             anyhow::ensure!(now.state() == state, "{} {:?}", now.state(), now.message());
             Ok(())
         });
+    }
+
+    fn reload(&self, resource: &Resource) -> Result<Resource> {
+        self.runtime.block_on(async { Ok(self.client().await?.reload(resource).await?) })
     }
 
     async fn client(&self) -> Result<Client> {
@@ -233,17 +235,11 @@ impl Ride {
     }
 
     fn registration_token(&self) -> String {
-        self.runtime.block_on(async {
-            let client = self.client().await.unwrap();
-            let mut token = client.create("registrationTokens", &json!({})).await.unwrap();
-            // It has the token once it is active; a second request is enough for that, a hundred are a bug.
-            for _ in 0..100 {
-                token = client.reload(&token).await.unwrap();
-                if let Some(text) = token.maybe("token") {
-                    return text.to_string();
-                }
-            }
-            panic!("a registration token without a token: {token:?}")
+        let token = self.create("registrationTokens", json!({}));
+        // It has the token once it is active.
+        eventually("a registration token", || {
+            let now = self.reload(&token)?;
+            now.maybe("token").map(str::to_owned).with_context(|| format!("{now:?}"))
         })
     }
 

@@ -97,6 +97,7 @@ pub(super) struct Pass<'a> {
 
 const BAD: &str = "Service instance in a bad state is removed by service.reconcile";
 const EXTRA: &str = "Extra service instance is removed by service.reconcile";
+const MISPLACED: &str = "Service instance whose host has no room for its sidekicks is removed by service.reconcile";
 const UNHEALTHY_ONE: &str = "Unhealthy service instance is removed by service.reconcile";
 
 impl<'a> Pass<'a> {
@@ -152,6 +153,15 @@ impl<'a> Pass<'a> {
             .filter(|(_, row)| matches!(row.meta.state.as_str(), ERROR | ERRORING))
             .map(|(name, row)| (*name, *row))
             .collect();
+        // A unit whose host does not take one of it, while another host would take the whole, goes there.
+        let moves = |row: &Row<Container>| {
+            self.exchange.is_none()
+                && is_unplaced(row)
+                && matches!(scheduler::place_apart(self.world, row), Placement::On(other) if unit.host() != Some(other))
+        };
+        if unit.members.len() > 1 && !self.row.is_global() && failed.iter().any(|(_, row)| moves(row)) {
+            return self.take_unit(unit, MISPLACED, plan);
+        }
         for (name, container) in failed {
             let due = replace_after(self.world, self.row.meta.id, container, self.moment);
             if due > self.moment.now {

@@ -123,6 +123,55 @@ fn waiting_for_numbers_does_not_look_again_at_once() {
     assert!(plan.again.is_some_and(|at| at > w.now), "{:?} at {:?}", plan.again, w.now);
 }
 
+fn hosts(w: &Language) -> BTreeSet<Option<i64>> {
+    let rows = w.world.containers.values().filter(|row| row.meta.removed.is_none() && row.service_id.is_some());
+    rows.map(|row| row.host_id.map(|id| id.number())).collect()
+}
+
+#[test]
+fn a_unit_goes_where_all_of_it_fits() {
+    // Host `a` is the emptier one and has no room for the sidekick's port.
+    let w = world().host("a").host("b").running_with_port("x", "a", "80:80").running("y", "b").running("z", "b");
+    let w = w.service("web", 1).sidekick("web", "log").publish("web", "log", "80:80").settle();
+    assert_eq!((whole_units(&w, "web"), hosts(&w)), (1, [Some(w.host_id("b"))].into()));
+    assert_eq!(w.service_row("web").create_index, Some(2), "at the first try");
+    let w = world().host("a").running_with_port("x", "a", "80:80").service("web", 1).sidekick("web", "log");
+    let w = w.publish("web", "log", "80:80").settle();
+    let message = w.service_row("web").meta.progress.message.clone().unwrap_or_default();
+    assert!(message.ends_with("Scheduling failed: host needs ports 80/tcp available"), "{message}");
+}
+
+#[test]
+fn a_unit_moves_when_its_host_has_no_room_for_a_part_of_it() {
+    let w =
+        world().host("a").host("b").service("web", 1).sidekick("web", "log").publish("web", "log", "80:80").settle();
+    assert_eq!(hosts(&w), [Some(w.host_id("a"))].into());
+    let w = w.remove_container("s_web_log_1").running_with_port("x", "a", "80:80").settle();
+    assert_eq!((whole_units(&w, "web"), hosts(&w)), (1, [Some(w.host_id("b"))].into()));
+    assert_eq!(w.service_row("web").meta.state, ACTIVE);
+}
+
+#[test]
+fn a_unit_that_was_taken_away_is_over() {
+    let unit = |w: &Language| w.named("s_web_2").and_then(|row| row.deployment_unit_uuid.clone());
+    let scale = |w: Language, scale: i64| {
+        let w = w.change_service("web", |row| {
+            row.scale = Some(scale);
+            row.meta.enter(UPDATING_ACTIVE);
+        });
+        w.settle()
+    };
+    let w = world().host("a").service("web", 2).settle();
+    let before = unit(&w);
+    let w = scale(scale(w, 1), 2);
+    assert!(unit(&w).is_some() && unit(&w) != before, "scaled down and up again");
+    let before = unit(&w);
+    let w = w.change_container("s_web_2", |row| row.health_state = Some(UNHEALTHY.into())).settle();
+    assert!(unit(&w).is_some() && unit(&w) != before, "replaced because it was ill");
+    let before = unit(&w);
+    assert_eq!(unit(&w.remove_container("s_web_2").settle()), before, "removed by hand");
+}
+
 /// Whatever happens, in the end there are exactly the units that are wanted.
 #[test]
 fn any_sequence_of_events_ends_with_the_wanted_units() {
