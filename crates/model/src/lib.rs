@@ -85,7 +85,9 @@ pub use service_upgrade::{
     InServiceUpgradeStrategy, RollingRestartStrategy, ServiceRestart, ServiceUpgrade, ToServiceUpgradeStrategy,
 };
 pub use setting::{ActiveSetting, Setting};
-pub use stack::{AddOutputsInput, ComposeConfig, ComposeConfigInput, Stack};
+pub use stack::{
+    AddOutputsInput, ComposeConfig, ComposeConfigInput, EnvironmentUpgrade, ServiceChange, Stack, StackUpgrade,
+};
 pub use storage_pool::StoragePool;
 pub use streams::{ContainerExec, ContainerLogs, ContainerProxy, HostAccess, StatsAccess};
 pub use volume::Volume;
@@ -114,6 +116,7 @@ pub fn registry() -> &'static Registry {
             ContainerProxy::type_def(),
             Credential::type_def(),
             DockerBuild::type_def(),
+            EnvironmentUpgrade::type_def(),
             FieldDocumentation::type_def(),
             Host::type_def(),
             HostAccess::type_def(),

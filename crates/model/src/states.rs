@@ -47,3 +47,22 @@ pub const HEALTHY: &str = "healthy";
 pub const UNHEALTHY: &str = "unhealthy";
 pub const INITIALIZING: &str = "initializing";
 pub const DEGRADED: &str = "degraded";
+
+/// States of a service in which its containers are there to be used (`services.md` §2).
+pub fn is_active_like(state: &str) -> bool {
+    matches!(
+        state,
+        ACTIVATING
+            | ACTIVE
+            | UPDATING_ACTIVE
+            | UPGRADING
+            | UPGRADED
+            | ROLLING_BACK
+            | CANCELING_UPGRADE
+            | CANCELED_UPGRADE
+            | CANCELING_ROLLBACK
+            | CANCELED_ROLLBACK
+            | FINISHING_UPGRADE
+            | RESTARTING
+    )
+}

@@ -8,6 +8,7 @@ pub mod project;
 pub mod service;
 pub mod stack;
 pub mod stack_files;
+pub mod stack_upgrade;
 pub mod upgrade;
 pub mod volume;
 
@@ -171,6 +172,9 @@ pub fn action(
         }
         (Stack::TYPE, "deactivateservices") => {
             return stack::deactivate_services(tx, ctx, &row).map(|()| Outcome::Handled(row));
+        }
+        (Stack::TYPE, "finishupgrade" | "cancelupgrade" | "rollback" | "cancelrollback") => {
+            return stack_upgrade::go_on(tx, ctx, &row, action);
         }
         (Stack::TYPE, "addoutputs") => return stack::add_outputs(tx, def, row, &input).map(Outcome::Handled),
         (Container::TYPE, "setlabels") => {

@@ -52,6 +52,8 @@ pub enum Step {
     Release(Claim),
     /// The end of every claim of a row.
     ReleaseAll(Holder),
+    /// What a stack asks of one of its services.
+    StackWork(StackWork),
     /// A line in the audit log about what the platform did by itself.
     Audit(Audit),
 }
@@ -96,6 +98,22 @@ pub struct NewContainer {
     pub links: Vec<(String, Option<i64>)>,
     /// Address to take if it is free.
     pub requested_address: Option<String>,
+}
+
+/// Something a stack has done to one of its services, as a request would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackWork {
+    pub stack: i64,
+    pub service: i64,
+    pub act: ServiceAct,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceAct {
+    /// The change that the stack's upgrade has for it.
+    Change,
+    Finish,
+    RollBack,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -3,16 +3,17 @@
 
 use remuda_model::states::{PURGED, REMOVED};
 use remuda_model::{Account, Agent, AgentApiKey, AuditLog, Container, Register};
-use remuda_runtime::Random;
 use remuda_schema::{Id, Resource, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
 
+use crate::commands::{Context, stack_upgrade};
 use crate::plan::Step;
 use crate::record::Record;
 use crate::rows;
 
 /// Writes the steps.
-pub fn apply(tx: &mut Tx<'_>, steps: &[Step], now: Time, random: &Random) -> Result<(), Error> {
+pub fn apply(tx: &mut Tx<'_>, steps: &[Step], ctx: &Context) -> Result<(), Error> {
+    let (now, random) = (ctx.now, &ctx.random);
     for step in steps {
         match step {
             Step::Write(record) => record.update(tx)?,
@@ -32,6 +33,7 @@ pub fn apply(tx: &mut Tx<'_>, steps: &[Step], now: Time, random: &Random) -> Res
                 rows::address_insert(tx, &row)?;
             }
             Step::AgentRemove(id) => agent_remove(tx, *id, now)?,
+            Step::StackWork(work) => stack_upgrade::work(tx, ctx, work)?,
             Step::Claim(claim) => tx.claim(claim)?,
             Step::Release(claim) => drop(tx.release(claim)?),
             Step::ReleaseAll(holder) => drop(tx.release_all(holder)?),

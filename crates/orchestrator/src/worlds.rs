@@ -13,10 +13,11 @@ use std::time::Duration;
 use remuda_model::states::PURGED;
 use remuda_model::{Container, Project, Setting};
 use remuda_runtime::{Seams, Signal};
-use remuda_schema::{Resource, Row, Time};
+use remuda_schema::{Resource, Role, Row, Time};
 use remuda_store::{Error, Feed, Query, Scope, Store};
 use tokio::sync::Notify;
 
+use crate::commands::{Context, Principal};
 use crate::directory;
 use crate::hostplan;
 use crate::load::{self, Loaded};
@@ -417,7 +418,7 @@ impl Shared {
         let steps: Vec<Step> = batch.iter().flat_map(|(_, plan)| plan.steps.iter().cloned()).collect();
         let n_keys = batch.len();
         let mut committed = 0;
-        match self.write_steps(steps).await {
+        match self.write_steps(project.id, steps).await {
             Ok(revision) => {
                 committed = revision;
                 let mut state = project.state();
@@ -432,7 +433,7 @@ impl Shared {
             }
             Err(_) => {
                 for (subject, plan) in batch {
-                    match self.write_steps(plan.steps.clone()).await {
+                    match self.write_steps(project.id, plan.steps.clone()).await {
                         Ok(revision) => {
                             committed = revision;
                             project.state().queue.done(subject, Some(revision), plan.again);
@@ -451,10 +452,15 @@ impl Shared {
         state.queue.reached(reached);
     }
 
-    async fn write_steps(&self, steps: Vec<Step>) -> Result<i64, Error> {
-        let random = self.seams.random.clone();
-        let now = self.now();
-        let committed = self.store.write(move |tx| steps::apply(tx, &steps, now, &random)).await?;
+    async fn write_steps(&self, project: i64, steps: Vec<Step>) -> Result<i64, Error> {
+        let ctx = Context {
+            now: self.now(),
+            random: self.seams.random.clone(),
+            account_id: project,
+            settings: self.settings(),
+            principal: Principal { account_id: project, role: Role::Service },
+        };
+        let committed = self.store.write(move |tx| steps::apply(tx, &steps, &ctx)).await?;
         Ok(committed.revision)
     }
 

@@ -18,5 +18,6 @@ mod service_units;
 mod service_upgrades;
 mod settings;
 mod stack_files;
+mod stack_upgrades;
 mod subscribe;
 mod tenants;

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use remuda_model::states::{ACTIVATING, ERROR};
 use remuda_model::{Awaited, Service, Stack, Until};
 use remuda_schema::row::{AnyRow, Object};
-use remuda_schema::{ApiError, Id, Resource, Row, TypeDef};
+use remuda_schema::{ApiError, Id, Meta, Resource, Row, TypeDef};
 use remuda_store::{Query, Scope, Tx};
 
-use super::{CommandError, Context, link};
+use super::{CommandError, Context, link, service};
 
 /// Most services made by one request: they are one transaction.
 pub const MAX_SERVICES: usize = 200;
@@ -81,14 +81,21 @@ pub fn sentence(error: &ApiError) -> String {
     }
 }
 
-/// Makes the services and their links; `start`: each one starts after those it needs.
+/// Holds the launch configs against the checks of the service's creation, for a service that is only changed.
+pub fn check(wanted: &Wanted) -> Result<(), FilesError> {
+    let row = Row { meta: Meta::default(), data: wanted.fields.clone() };
+    let row: Row<Service> = row.typed()?;
+    service::check_configs(&row).map_err(|error| wanted.refused(&error))
+}
+
+/// Makes the services and their links; `start`: each one starts after those it needs. Their numbers.
 pub fn create(
     tx: &mut Tx<'_>,
     ctx: &Context,
     stack: &AnyRow,
     wanted: &[Wanted],
     start: bool,
-) -> Result<(), FilesError> {
+) -> Result<Vec<Id<Service>>, FilesError> {
     if wanted.len() > MAX_SERVICES {
         let text = format!("{} services are more than the {MAX_SERVICES} that one request makes", wanted.len());
         return Err(FilesError::Files(text));
@@ -107,7 +114,7 @@ pub fn create(
     if start {
         start_in_order(tx, &made)?;
     }
-    Ok(())
+    Ok(made.iter().map(|(_, row)| Id::new(row.meta.id)).collect())
 }
 
 /// Gives each service the links of the file, exactly. Targets that are nowhere are left out: in the same stack they may

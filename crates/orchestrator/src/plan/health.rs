@@ -70,8 +70,7 @@ pub fn stack_health(world: &World, row: &Row<Stack>) -> &'static str {
         world.services_of(row.meta.id).map(AsRef::as_ref).filter(|service| service.meta.is_live()).collect();
     let state = |service: &Row<Service>| service.health_state.clone().unwrap_or_else(|| HEALTHY.to_owned());
     let good = |service: &&&Row<Service>| {
-        let is_up = matches!(service.meta.state.as_str(), ACTIVATING | ACTIVE | UPDATING_ACTIVE | "finishing-upgrade");
-        is_up && matches!(state(service).as_str(), HEALTHY | STARTED_ONCE)
+        is_active_like(&service.meta.state) && matches!(state(service).as_str(), HEALTHY | STARTED_ONCE)
     };
     let n_good = services.iter().filter(good).count();
     if services.is_empty() {

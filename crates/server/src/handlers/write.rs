@@ -61,7 +61,7 @@ pub fn action_name(call: &Call) -> Option<String> {
 }
 
 /// The orchestrator's view of the request.
-fn context(call: &Call) -> commands::Context {
+pub fn context(call: &Call) -> commands::Context {
     commands::Context {
         now: call.now,
         random: call.server.seams.random.clone(),
@@ -160,7 +160,8 @@ fn check_unique(tx: &Tx<'_>, call: &Call, schema: &Schema, fields: &Object) -> R
     Ok(())
 }
 
-fn shown(call: &Call, schema: &Schema, row: &AnyRow, status: u16, secrets: Secrets) -> Result<Written, Failure> {
+/// The resource as the answer.
+pub fn shown(call: &Call, schema: &Schema, row: &AnyRow, status: u16, secrets: Secrets) -> Result<Written, Failure> {
     let document = render::resource(call, schema, row, secrets)?;
     let resource_type = call.def(schema.name).map_or("", |def| def.name);
     Ok(Written { status, document: Some(document), resource_type, resource_id: Some(row.meta.id) })

@@ -184,6 +184,7 @@ pub fn act(
             host_access::container(tx, call, schema, row, action, fields).map(Some)
         }
         ("host", "dockersocket") => host_access::docker_socket(call, schema, row).map(Some),
+        ("environment", "upgrade") => stacks::upgrade(tx, call, schema, row, fields).map(Some),
         ("environment", "exportconfig") => stacks::export_config(tx, call, schema, row, fields).map(Some),
         _ => Ok(None),
     }

@@ -4,21 +4,22 @@
 
 use std::collections::BTreeMap;
 
+use remuda_compose::diff::NO_IMAGE;
 use remuda_compose::export::{self, Export, Exported, Format};
-use remuda_compose::{Condition, Kind, Link, Problems, Project, Question, SourceFile, Sources, questions};
-use remuda_model::{ComposeConfig, Stack, Until, Volume};
+use remuda_compose::{Condition, Diff, Kind, Link, Problems, Project, Question, SourceFile, Sources, questions};
+use remuda_model::{ComposeConfig, EnvironmentUpgrade, Service, ServiceChange, Stack, StackUpgrade, Until, Volume};
 use remuda_orchestrator::commands::stack_files::{self, FilesError, Wanted, WantedLink, sentence};
-use remuda_orchestrator::commands::{self, Context};
+use remuda_orchestrator::commands::{self, Context, stack_upgrade};
 use remuda_schema::input::Operation;
 use remuda_schema::output::Secrets;
 use remuda_schema::row::Object;
-use remuda_schema::{AnyRow, ApiError, Code, Resource, Row, Schema};
+use remuda_schema::{AnyRow, ApiError, Code, Id, Resource, Row, Schema};
 use remuda_store::{Query, Read, Scope, Tx};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::handlers::write::{Written, checked};
+use crate::handlers::write::{Written, checked, context, shown};
 use crate::lookup;
 use crate::managers::check_images;
 use crate::policy::{self, Act};
@@ -29,6 +30,10 @@ use crate::zip;
 /// What the two texts are called in messages and in the archive.
 const DOCKER_COMPOSE: &str = "docker-compose.yml";
 const RANCHER_COMPOSE: &str = "rancher-compose.yml";
+
+/// What `up --upgrade` takes when nothing else is said.
+const BATCH_SIZE: i64 = 2;
+const INTERVAL_MS: i64 = 1000;
 
 /// Most problems that a message names.
 const MAX_TOLD: usize = 10;
@@ -195,6 +200,145 @@ fn one_wanted(tx: &Tx<'_>, call: &Call, stack_id: &str, service: &remuda_compose
         after: depends.chain(linked).collect(),
         place: service.place.clone(),
     })
+}
+
+/// `upgrade`: what the new files change is found out at once, so that wrong files are refused and change nothing. New
+/// services are made here; what changes in the others is the stack's to do.
+pub fn upgrade(
+    tx: &mut Tx<'_>,
+    call: &Call,
+    schema: &'static Schema,
+    row: &AnyRow,
+    input: &Object,
+) -> Result<Written, Failure> {
+    stack_upgrade::check_offered(row, "upgrade")?;
+    let context = Context { account_id: row.meta.account_id.unwrap_or_default(), ..context(call) };
+    let stack: Row<Stack> = row.typed()?;
+    let pending = match &stack.docker_compose {
+        None => None,
+        Some(_) => match pending_upgrade(tx, call, row, &stack, input, &context) {
+            Ok(pending) => Some(pending),
+            Err(Refused::Failure(failure)) => return Err(*failure),
+            Err(Refused::Files(why)) => {
+                return Err(ApiError::field(Code::InvalidFormat, "dockerCompose").because(why).into());
+            }
+        },
+    };
+    let row = stack_upgrade::begin(tx, &context, row.clone(), pending)?;
+    shown(call, schema, &row, 202, Secrets::Shown)
+}
+
+fn pending_upgrade(
+    tx: &mut Tx<'_>,
+    call: &Call,
+    row: &AnyRow,
+    stack: &Row<Stack>,
+    input: &Object,
+    context: &Context,
+) -> Result<StackUpgrade, Refused> {
+    let wish: EnvironmentUpgrade = serde_json::from_value(Value::Object(input.clone()))
+        .map_err(|error| Failure::from(ApiError::new(Code::InvalidFormat).because(error.to_string())))?;
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let (docker, rancher) = match given(&wish.docker_compose) {
+        Some(docker) => (docker, given(&wish.rancher_compose)),
+        // New answers to the same files.
+        None => {
+            let own = stack.rancher_compose.clone();
+            (stack.docker_compose.clone().unwrap_or_default(), given(&wish.rancher_compose).or(own))
+        }
+    };
+    let mut environment = stack.environment.clone().unwrap_or_default();
+    environment.extend(wish.environment.unwrap_or_default());
+    let name = stack.meta.name.clone().unwrap_or_default();
+    let files = Files { docker_compose: &docker, rancher_compose: rancher.as_deref(), stack: &name };
+    let project = compile(files, &environment).map_err(Refused::Files)?;
+    let wanted = wanted(tx, call, row, &project)?;
+    let present = lookup::children(tx, call, "service", "environmentId", [row.meta.id])?;
+    let present = |name: &str| {
+        let is_same = |row: &&AnyRow| {
+            row.meta.is_live() && row.meta.name.as_deref().is_some_and(|of| of.eq_ignore_ascii_case(name))
+        };
+        present.iter().find(is_same)
+    };
+    make_volumes(tx, call, context, &project)?;
+    let missing: Vec<Wanted> = wanted.iter().filter(|service| present(&service.name).is_none()).cloned().collect();
+    let made = stack_files::create(tx, context, row, &missing, true)?;
+    let kept: Vec<(&AnyRow, &Wanted)> =
+        wanted.iter().filter_map(|service| Some((present(&service.name)?, service))).collect();
+    kept.iter().try_for_each(|(_, service)| stack_files::check(service))?;
+    stack_files::write_links(tx, context, row, &kept)?;
+    let mut changes = Vec::new();
+    for (idx, service) in project.services.iter().enumerate() {
+        let Some(row) = present(&service.name) else { continue };
+        // In the order of the files, so that no two wait for each other.
+        let before = &wanted[..idx];
+        let after = wanted[idx].after.iter().filter(|(name, _)| before.iter().any(|other| other.name == *name));
+        let after = after.filter_map(|(name, _)| Some(Id::new(present(name)?.meta.id))).collect();
+        changes.extend(change(tx, call, service, row, after)?);
+    }
+    let mut services: Vec<Id<Service>> = changes.iter().map(|change| change.service).collect();
+    services.extend(made);
+    Ok(StackUpgrade { external_id: wish.external_id, environment, changes, services, retry_at: None })
+}
+
+/// What the file changes in a service that is there; nothing for most.
+fn change(
+    tx: &Tx<'_>,
+    call: &Call,
+    service: &remuda_compose::Service,
+    row: &AnyRow,
+    after: Vec<Id<Service>>,
+) -> Result<Option<ServiceChange>, Refused> {
+    let refuse = |what: String| Refused::Files(format!("{}: {}: {what}", service.place, service.name));
+    let resource = service.kind.resource();
+    if row.meta.kind != resource {
+        return Err(refuse(format!("it is a {} already, and cannot become a {resource}", row.meta.kind)));
+    }
+    let schema = call.schemas.get(resource).ok_or_else(|| Failure::internal(format!("`{resource}` is not visible")))?;
+    let shown = render::resource(call, schema, row, Secrets::Masked)?.to_value();
+    let diff = remuda_compose::diff(service, &shown);
+    let mut body = Object::new();
+    if diff.service {
+        body.extend(service.api.iter().filter(|(name, _)| *name != "scale").map(|(k, v)| (k.clone(), v.clone())));
+    }
+    let scale = service.declared_scale.filter(|scale| shown["scale"].as_i64() != Some(*scale));
+    body.extend(scale.map(|scale| ("scale".to_owned(), Value::from(scale))));
+    let api = |error: Failure| match error {
+        Failure::Api(error) => refuse(sentence(&error)),
+        failure => failure.into(),
+    };
+    let fields = checked(tx, call, schema.name, Operation::Update, &body).map_err(api)?;
+    let upgrade = diff.needs_upgrade().then(|| upgrade_input(service, &diff));
+    let upgrade = upgrade.map(|input| checked(tx, call, "serviceUpgrade", Operation::Create, &input).map_err(api));
+    let upgrade = upgrade.transpose()?;
+    if let Some(strategy) = upgrade.as_ref().and_then(|input| input.get("inServiceStrategy")?.as_object()) {
+        check_images(call, strategy).map_err(|error| refuse(sentence(&error)))?;
+    }
+    let is_change = !fields.is_empty() || upgrade.is_some();
+    Ok(is_change.then(|| ServiceChange { service: Id::new(row.meta.id), after, fields, upgrade }))
+}
+
+/// Input of the service's own `upgrade`: the launch configs that differ.
+fn upgrade_input(service: &remuda_compose::Service, diff: &Diff) -> Object {
+    let own = service.api.get("secondaryLaunchConfigs").and_then(Value::as_array).into_iter().flatten();
+    let differs = |config: &&Value| {
+        let name = config["name"].as_str().unwrap_or_default();
+        diff.sidekicks_changed.iter().chain(&diff.sidekicks_added).any(|changed| changed == name)
+    };
+    let gone = diff.sidekicks_removed.iter().map(|name| json!({"name": name, "imageUuid": NO_IMAGE}));
+    let sidekicks: Vec<Value> = own.filter(differs).cloned().chain(gone).collect();
+    let mut strategy = json!({
+        "batchSize": service.upgrade_strategy.batch_size.unwrap_or(BATCH_SIZE),
+        "intervalMillis": service.upgrade_strategy.interval_ms.unwrap_or(INTERVAL_MS),
+        "startFirst": service.upgrade_strategy.start_first.unwrap_or(false),
+    });
+    if diff.launch_config {
+        strategy["launchConfig"] = service.api.get("launchConfig").cloned().unwrap_or_default();
+    }
+    if !sidekicks.is_empty() {
+        strategy["secondaryLaunchConfigs"] = sidekicks.into();
+    }
+    Object::from_iter([("inServiceStrategy".to_owned(), strategy)])
 }
 
 /// `exportconfig`: services as files.
