@@ -201,6 +201,35 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A point in time, as people give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Ago(Duration),
+    At(jiff::Timestamp),
+}
+
+impl Moment {
+    pub fn at(self, now_ms: i64) -> jiff::Timestamp {
+        match self {
+            Moment::At(at) => at,
+            Moment::Ago(time) => {
+                let ago_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+                jiff::Timestamp::from_millisecond(now_ms.saturating_sub(ago_ms)).unwrap_or(jiff::Timestamp::MIN)
+            }
+        }
+    }
+}
+
+/// `10m` ago, or `2026-05-01T12:00:00Z`.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    match text.parse() {
+        Ok(at) => Ok(Moment::At(at)),
+        Err(_) => {
+            duration(text).map(Moment::Ago).map_err(|error| format!("{error}, or a time like 2026-05-01T12:00:00Z"))
+        }
+    }
+}
+
 /// The same, but a bare number is milliseconds, as rancher-compose had it.
 pub fn interval(text: &str) -> Result<Duration, String> {
     match text.parse() {
@@ -256,6 +285,10 @@ mod tests {
         for (text, ms) in [("90s", 90_000), ("10m", 600_000), ("1h", 3_600_000), ("5", 5_000), ("20ms", 20)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
         }
+        assert_eq!(moment("10m"), Ok(Moment::Ago(Duration::from_secs(600))));
+        let at = moment("1970-01-01T00:00:01Z").map(|moment| moment.at(0).as_millisecond());
+        assert_eq!((at, Moment::Ago(Duration::from_secs(1)).at(5000).as_millisecond()), (Ok(1000), 4000));
+        assert!(moment("yesterday").is_err());
         assert_eq!(interval("500"), Ok(Duration::from_millis(500)));
         assert_eq!(interval("2s"), Ok(Duration::from_secs(2)));
         assert!(duration("soon").is_err() && duration("5d").is_err());

@@ -741,7 +741,17 @@ fn commands_run_in_containers_and_logs_come_out() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(run.stdout == text, "{} of {} bytes came back", run.stdout.len(), text.len());
 
+    for (option, value, command, expected) in [
+        ("-e", "A=b", &["printenv", "A"][..], "b\n"),
+        ("-w", "/srv", &["pwd"], "/srv\n"),
+        ("-u", "app", &["whoami"], "app\n"),
+    ] {
+        assert_eq!(world.ok(&[&["exec", option, value, "app/job", "--"], command].concat()), expected);
+    }
+
     assert_eq!(world.ok(&["logs", "-n", "5", "app/job"]).lines().count(), 5);
+    assert_eq!(world.ok(&["logs", "--since", "2099-01-01T00:00:00Z", "app/job"]), "");
+    assert_eq!(world.ok(&["logs", "--until", "2001-01-01T00:00:00Z", "app/job"]), "");
     let lines = world.ok(&["logs", "-o", "jsonl", "-n", "1", "app/job"]);
     let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!(line["container"], "app_job_1", "{line}");

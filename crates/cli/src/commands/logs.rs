@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::complete;
 use crate::failure::{Failure, exit};
-use crate::globals::duration;
+use crate::globals::{Moment, moment};
 use crate::output::Format;
 use crate::resolve::{self, Kind};
 use crate::session::{Session, now_ms};
@@ -35,12 +35,12 @@ pub struct Args {
     /// Lines of the past to begin with
     #[arg(short = 'n', long, visible_alias = "lines", default_value = "100")]
     pub tail: i64,
-    /// Nothing older than this, like 10m
-    #[arg(long, value_parser = duration, value_name = "TIME")]
-    pub since: Option<Duration>,
-    /// Nothing younger than this, like 5m
-    #[arg(long, value_parser = duration, value_name = "TIME", conflicts_with = "follow")]
-    pub until: Option<Duration>,
+    /// Nothing older than this, like 10m or 2026-05-01T12:00:00Z
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// Nothing younger than this, like 5m or 2026-05-01T12:00:00Z
+    #[arg(long, value_parser = moment, value_name = "TIME", conflicts_with = "follow")]
+    pub until: Option<Moment>,
     /// Print the time of each line
     #[arg(short, long)]
     pub timestamps: bool,
@@ -79,18 +79,15 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     if args.names.is_empty() {
         things.push(session.resolve(".", &[Kind::Stack]).await?);
     }
-    let ago = |time: Option<Duration>| {
-        let at = time.map(|time| jiff::Timestamp::from_millisecond(now_ms() - time.as_millis() as i64));
-        at.and_then(Result::ok)
-    };
+    let now = now_ms();
     let several = things.len() > 1 || things.iter().any(|thing| thing.kind() != "container");
     let form = Form {
         prefix: !args.no_prefix && several,
         timestamps: args.timestamps,
         jsonl: session.out.format == Format::Jsonl,
         colour: !args.no_color && session.globals.colour().on_stdout(),
-        since: ago(args.since).map(jiff::Timestamp::as_second),
-        until: ago(args.until),
+        since: args.since.map(|since| since.at(now).as_second()),
+        until: args.until.map(|until| until.at(now)),
         ..Form::plain(session)
     };
     Reader { session, things, form, seen: RefCell::default() }.read(args.tail, args.follow).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::commands::{events, exec, export, inspect, lifecycle, logs, ps, scale, up, wait};
 use crate::failure::{Failure, exit};
-use crate::globals::{Globals, ProjectOptions, WaitOptions, interval};
+use crate::globals::{Globals, Moment, ProjectOptions, WaitOptions, interval, moment};
 use crate::items;
 use crate::output::{Columns, Format, Item, ListOptions, Section, Shape};
 use crate::progress::Style;
@@ -203,8 +203,8 @@ struct LogsArgs {
     #[arg(long, default_value = "100")]
     tail: i64,
     /// Nothing older than this, like 10m
-    #[arg(long, value_parser = crate::globals::duration)]
-    since: Option<Duration>,
+    #[arg(long, value_parser = moment)]
+    since: Option<Moment>,
     /// Print the time of each line
     #[arg(short, long)]
     timestamps: bool,

@@ -32,25 +32,32 @@ pub fn container(
     let host: Row<Host> = read.get(&Scope::Everything, Id::new(host_id))?.ok_or_else(not_found)?;
     let container = docker_id(&typed);
     let flag = |name: &str| input.get(name).and_then(Value::as_bool).unwrap_or(true);
+    let text = |name: &str| input.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let (claim, url, lifetime_ms) = match action {
         "execute" => {
-            let command = input.get("command").and_then(Value::as_array).cloned().unwrap_or_default();
             let claim = Claim::Exec {
                 host_id,
                 container,
-                command: command.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect(),
+                command: words(input, "command"),
                 stdin: flag("attachStdin"),
                 stdout: flag("attachStdout"),
                 tty: flag("tty"),
-                user: None,
-                working_dir: None,
-                env: Vec::new(),
+                user: text("user"),
+                working_dir: text("workingDir"),
+                env: words(input, "env"),
             };
             (claim, call.urls.socket("/v1/exec/"), STREAM_TOKEN_MS)
         }
         "logs" => {
-            let lines = input.get("lines").and_then(Value::as_i64);
-            let claim = Claim::Logs { host_id, container, follow: flag("follow"), lines, since: None, until: None };
+            let number = |name: &str| input.get(name).and_then(Value::as_i64);
+            let claim = Claim::Logs {
+                host_id,
+                container,
+                follow: flag("follow"),
+                lines: number("lines"),
+                since: number("since"),
+                until: number("until"),
+            };
             (claim, call.urls.socket("/v1/logs/"), STREAM_TOKEN_MS)
         }
         "console" => (Claim::Console { host_id, container }, call.urls.socket("/v1/console/"), STREAM_TOKEN_MS),
@@ -70,6 +77,12 @@ pub fn container(
     };
     let document = access(call, "hostAccess", claim, url, lifetime_ms)?;
     Ok(Written { status: 200, document: Some(document), resource_type: schema.name, resource_id: Some(row.meta.id) })
+}
+
+/// A list of texts.
+fn words(input: &Object, name: &str) -> Vec<String> {
+    let words = input.get(name).and_then(Value::as_array).into_iter().flatten();
+    words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
 }
 
 /// The docker socket of a host.
