@@ -9,6 +9,7 @@ pub mod apply;
 pub mod commands;
 pub mod complete;
 pub mod config;
+pub mod context;
 pub mod failure;
 pub mod found;
 pub mod globals;

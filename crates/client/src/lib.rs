@@ -1,9 +1,11 @@
 //! Client of the API, for the command line and for tests.
 //!
 //! [`Client::connect`] finds the API and the environment; [`Client`] lists, reads, writes and acts on [`Resource`]s;
-//! [`events`] follows changes; [`wait`] waits for transitions; [`stream`] opens logs, exec, stats and sockets.
+//! [`events`] follows changes; [`wait`] waits for transitions; [`stream`] opens logs, exec, stats and sockets; [`engine`]
+//! calls the Engine API of a host through the server.
 //! Resources stay JSON with accessors: the schema belongs to the server, and an older or newer one must do.
 
+pub mod engine;
 pub mod error;
 pub mod events;
 pub mod http;

@@ -398,6 +398,11 @@ fn a_project_is_planned_shown_and_taken_through_its_life() {
     let world = World::with_hosts();
     world.write("compose.yaml", "name: shop\nservices:\n  web: {image: 'sim:web', links: ['db:store']}\n  db: {image: 'sim:db', environment: {A: '1'}}\n  job: {image: 'sim:job', profiles: [once]}\n");
 
+    // A simulated host has no engine to pull or build with, and says so.
+    world.refused(&["pull", "db"], 1, "this host is simulated");
+    world.refused(&["pull", "nobody"], 2, "No such service: nobody");
+    assert!(world.run(&["build"]).stderr.contains("nothing to build"));
+
     // What will be done, and nothing done.
     let steps = world.ok(&["up", "--dry-run"]);
     assert_eq!(steps, "create the stack\ndb   create, start\nweb  create, link to db as store, start\n");

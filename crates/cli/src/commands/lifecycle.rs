@@ -8,7 +8,7 @@ use remuda_client::wait::{Change, Verdict, settled};
 use serde_json::{Value, json};
 
 use crate::apply::{Patience, healthy, remove};
-use crate::commands::up::{bring, millis, report};
+use crate::commands::up::{Images, bring, millis, report};
 use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::{ProjectOptions, WaitOptions, interval};
@@ -184,7 +184,7 @@ pub async fn start(session: &Session, args: StartArgs) -> Result<u8, Failure> {
     if args.names.is_empty() {
         // In the order of the files, with their links.
         let wish = Wish { goal: Goal::Started, ..Wish::default() };
-        bring(session, wish, patience, false).await?;
+        bring(session, wish, Images::MISSING, patience, false).await?;
         return Ok(exit::DONE);
     }
     each(session, &args.names, async |name| start_one(session, name, patience).await).await

@@ -11,6 +11,7 @@ pub mod events;
 pub mod exec;
 pub mod export;
 pub mod host;
+pub mod images;
 pub mod inspect;
 pub mod lifecycle;
 pub mod logs;
@@ -41,6 +42,10 @@ pub enum Command {
     Diff(up::DiffArgs),
     /// Print what the compose files say
     Config(config::Args),
+    /// Pull the images of the compose files on hosts
+    Pull(images::PullArgs),
+    /// Build the images of the compose files on hosts
+    Build(images::BuildArgs),
     /// Write stacks as compose files
     Export(export::Args),
     /// Replace services, confirm or roll back upgrades
@@ -107,6 +112,8 @@ impl Command {
             Command::Down(args) => std::mem::take(&mut args.project),
             Command::Config(args) => std::mem::take(&mut args.project),
             Command::Ps(args) => std::mem::take(&mut args.project),
+            Command::Pull(args) => std::mem::take(&mut args.project),
+            Command::Build(args) => std::mem::take(&mut args.project),
             Command::Create(args) => std::mem::take(&mut args.project),
             Command::Diff(args) => std::mem::take(&mut args.project),
             Command::Upgrade(args) => std::mem::take(&mut args.project),
@@ -144,6 +151,8 @@ pub async fn run(globals: Globals, mut command: Command, root: clap::Command) ->
         Command::Down(args) => down::run(&open.await?, args).await,
         Command::Diff(args) => up::diff(&open.await?, args).await,
         Command::Config(args) => config::run(&globals, &args),
+        Command::Pull(args) => images::pull(&open.await?, args).await,
+        Command::Build(args) => images::build(&open.await?, args).await,
         Command::Export(args) => export::run(&open.await?, args).await,
         Command::Upgrade(args) => upgrade::run(&open.await?, args).await,
         Command::Scale(args) => scale::run(&open.await?, args).await,

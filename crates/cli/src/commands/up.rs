@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use remuda_client::Resource;
-use remuda_compose::Kind;
+use remuda_compose::{Kind, Service};
 use serde_json::Value;
 
 use crate::apply::{Applied, Patience, apply};
-use crate::commands::logs;
+use crate::commands::{images, logs};
 use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::{ProjectOptions, WaitOptions, duration, interval};
 use crate::output::Format;
-use crate::plan::{Goal, Plan, Upgrade, Wish, plan, shown};
+use crate::plan::{Goal, Plan, Step, Upgrade, Wish, Work, plan, shown};
 use crate::project::{self, Project};
 use crate::session::Session;
 
@@ -48,6 +48,15 @@ pub struct Args {
     /// Leave `deploy.replicas` of the files alone
     #[arg(long)]
     pub no_scale: bool,
+    /// Pull images on every active host first
+    #[arg(short, long)]
+    pub pull: bool,
+    /// Build images first, also where there are some of that name
+    #[arg(long, conflicts_with = "no_build")]
+    pub build: bool,
+    /// Take images as they are on the hosts
+    #[arg(long)]
+    pub no_build: bool,
     #[command(flatten)]
     pub upgrade: UpgradeOptions,
 }
@@ -109,7 +118,29 @@ pub struct DiffArgs {
     pub services: Vec<String>,
 }
 
+/// What happens to images before services are touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    pub pull: bool,
+    pub build: Option<images::When>,
+}
+
+impl Images {
+    /// Nothing is pulled, and built only what is not there.
+    pub const MISSING: Images = Images { pull: false, build: Some(images::When::Missing) };
+}
+
 impl Args {
+    /// What these flags ask of images.
+    pub fn images(&self) -> Images {
+        let build = match (self.build, self.no_build) {
+            (true, _) => Some(images::When::Always),
+            (false, true) => None,
+            (false, false) => Some(images::When::Missing),
+        };
+        Images { pull: self.pull, build }
+    }
+
     /// What these flags ask for.
     pub fn wish(&self) -> Result<Wish, Failure> {
         let options = &self.upgrade;
@@ -154,7 +185,8 @@ fn scales(arguments: &[String]) -> Result<BTreeMap<String, i64>, Failure> {
 
 pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let wish = args.wish()?;
-    let (project, rows) = bring(session, wish, args.wait.patience(&session.globals), args.dry_run).await?;
+    let (project, rows) =
+        bring(session, wish, args.images(), args.wait.patience(&session.globals), args.dry_run).await?;
     let Some(rows) = rows else { return Ok(exit::DONE) };
     if args.detach || args.dry_run || args.wait.wait || args.wait.no_wait || session.globals.wait {
         return Ok(exit::DONE);
@@ -167,6 +199,7 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
 pub async fn bring(
     session: &Session,
     wish: Wish,
+    images: Images,
     patience: Patience,
     dry_run: bool,
 ) -> Result<(Project, Option<Vec<Resource>>), Failure> {
@@ -183,6 +216,7 @@ pub async fn bring(
     if !stays.is_empty() && wish.goal == Goal::Up && wish.named.is_empty() && !session.progress.is_old() {
         session.progress.note(&format!("{} not in the file: `up --prune` removes what is not", stays.join(", ")));
     }
+    prepare(session, &plan, images).await?;
     let n_services = plan.works.len();
     let begun = format!("Project [{}]: Starting project ", project.stack);
     session.progress.old(&begun);
@@ -193,6 +227,25 @@ pub async fn bring(
         return Err(failure);
     }
     Ok((project, Some(applied.rows.into_values().collect())))
+}
+
+/// Pulls and builds for the services that are about to change; all of them succeed before anything changes.
+async fn prepare(session: &Session, plan: &Plan, images: Images) -> Result<(), Failure> {
+    let makes = |work: &&Work| work.steps.iter().any(|step| matches!(step, Step::Create(_) | Step::Upgrade(_)));
+    let changing: Vec<&Service> = plan.works.iter().filter(makes).map(|work| &work.service).collect();
+    let builds = images.build.filter(|_| changing.iter().any(|service| !service.builds.is_empty()));
+    if changing.is_empty() || (!images.pull && builds.is_none()) {
+        return Ok(());
+    }
+    let hosts = images::hosts(session, &[]).await?;
+    let mut failures = Vec::new();
+    if images.pull {
+        failures.extend(images::pull_on(session, &changing, &hosts, false).await);
+    }
+    if let Some(when) = builds {
+        failures.extend(images::build_on(session, &changing, &hosts, when, false).await);
+    }
+    report(session, failures).map_or(Ok(()), Err)
 }
 
 /// Every failure but the last is printed here; that one is the command's.
@@ -241,9 +294,6 @@ async fn checked(session: &Session, plan: Result<Plan, Vec<Failure>>) -> Result<
                 refuse(format!("this server has no {resource} yet"));
             }
         }
-        if let Some(build) = service.builds.first() {
-            refuse(format!("the image of `{}` must be built, which this release cannot", build.launch_config));
-        }
     }
     Failure::all(problems).map_or(Ok(plan), Err)
 }
@@ -272,7 +322,7 @@ fn print_steps(session: &Session, plan: &Plan) -> Result<(), Failure> {
 
 pub async fn create(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
     let wish = Wish { goal: Goal::Created, named: args.services, ..Wish::default() };
-    bring(session, wish, Patience::Settled, false).await?;
+    bring(session, wish, Images::MISSING, Patience::Settled, false).await?;
     Ok(exit::DONE)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::apply::{Patience, remove};
 use crate::commands::lifecycle::each;
-use crate::commands::up::{bring, millis};
+use crate::commands::up::{Images, bring, millis};
 use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::{ProjectOptions, WaitOptions, interval};
@@ -274,7 +274,7 @@ async fn to_service(session: &Session, from: &str, to: &str, args: &Args) -> Res
     };
     let scales = if row(to).is_none() { BTreeMap::from([(to.to_owned(), 0)]) } else { BTreeMap::new() };
     let wish = Wish { named: vec![to.to_owned()], no_deps: true, no_scale: true, scales, ..Wish::default() };
-    let (_, rows) = bring(session, wish, Patience::Settled, false).await?;
+    let (_, rows) = bring(session, wish, Images::MISSING, Patience::Settled, false).await?;
     let Some(new) = rows.into_iter().flatten().find(|row| row.name().eq_ignore_ascii_case(to)) else {
         return Err(Failure::new(exit::FAILED, format!("service {to} is not there after it was brought up")));
     };

@@ -7,10 +7,10 @@ use remuda_client::Resource;
 use serde_json::json;
 
 use crate::apply::{Patience, remove};
-use crate::commands::up::{bring, report};
-use crate::commands::{lifecycle, logs, scale, up, upgrade};
+use crate::commands::up::{Images, bring, report};
+use crate::commands::{images, lifecycle, logs, scale, up, upgrade};
 use crate::failure::{Failure, exit};
-use crate::globals::{Globals, WaitOptions, interval};
+use crate::globals::{Globals, ProjectOptions, WaitOptions, interval};
 use crate::plan::{Goal, Wish, restart_input};
 use crate::progress::{Style, fatal};
 use crate::project::{self, Project};
@@ -75,6 +75,8 @@ enum Command {
     Scale(ScaleArgs),
     /// Delete services
     Rm(RmArgs),
+    /// Pull the images of services
+    Pull(PullArgs),
     /// Replace one service by another
     Upgrade(UpgradeArgs),
 }
@@ -93,6 +95,9 @@ struct UpArgs {
     /// Do not follow the logs
     #[arg(short)]
     d: bool,
+    /// Pull images on all hosts first
+    #[arg(short, long)]
+    pull: bool,
     /// Upgrade services that changed
     #[arg(short, long, alias = "recreate")]
     upgrade: bool,
@@ -174,6 +179,15 @@ struct RmArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct PullArgs {
+    #[command(flatten)]
+    services: Services,
+    /// Only on hosts that have the image
+    #[arg(short, long)]
+    cached: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct UpgradeArgs {
     /// Service to replace
     from: String,
@@ -231,13 +245,13 @@ async fn dispatch(line: Line) -> Result<u8, Failure> {
     match line.command {
         Command::Create(args) => {
             let wish = Wish { goal: Goal::Created, named: args.services, no_deps: true, ..Wish::default() };
-            bring(session, wish, Patience::Settled, false).await?;
+            bring(session, wish, Images::MISSING, Patience::Settled, false).await?;
             Ok(exit::DONE)
         }
         Command::Up(args) => up(session, args).await,
         Command::Start(args) => {
             let wish = Wish { goal: Goal::Started, named: args.services.services, ..Wish::default() };
-            bring(session, wish, Patience::Settled, false).await?;
+            bring(session, wish, Images::MISSING, Patience::Settled, false).await?;
             Ok(exit::DONE)
         }
         Command::Logs(args) => {
@@ -261,6 +275,11 @@ async fn dispatch(line: Line) -> Result<u8, Failure> {
         }
         Command::Scale(args) => scale_all(session, args).await,
         Command::Rm(args) => rm(session, args).await,
+        Command::Pull(args) => {
+            let (services, host) = (args.services.services, Vec::new());
+            let project = ProjectOptions::default();
+            images::pull(session, images::PullArgs { project, services, cached: args.cached, host }).await
+        }
         Command::Upgrade(args) => {
             let names = [args.from, args.to].to_vec();
             let no_wait = !args.wait && !args.cleanup;
@@ -297,7 +316,8 @@ async fn up(session: &Session, args: UpArgs) -> Result<u8, Failure> {
         ..up::Args::default()
     }
     .wish()?;
-    let (_, rows) = bring(session, wish, Patience::Settled, false).await?;
+    let images = Images { pull: args.pull, ..Images::MISSING };
+    let (_, rows) = bring(session, wish, images, Patience::Settled, false).await?;
     if args.d {
         return Ok(exit::DONE);
     }
@@ -355,7 +375,7 @@ mod tests {
     fn lines_of_2016_are_understood() {
         Line::command().debug_assert();
         for line in [
-            "rancher-compose -p s up -d",
+            "rancher-compose -p s up -d -p",
             "rancher-compose -f a.yml -f b.yml -r r.yml -e env -p s --url http://h --access-key a --secret-key b up",
             "rancher-compose up --upgrade --confirm-upgrade --batch-size 1 --interval 500 web",
             "rancher-compose up -d --force-recreate -c",
@@ -367,6 +387,7 @@ mod tests {
             "rancher-compose down -t 10",
             "rancher-compose stop web",
             "rancher-compose scale web=2 db=1",
+            "rancher-compose pull --cached web",
             "rancher-compose rm -f -v",
             "rancher-compose upgrade web1 web2 --scale 3 --update-links=false --wait --cleanup",
         ] {

@@ -228,6 +228,16 @@ impl Ride {
         command.output().unwrap().status.code()
     }
 
+    /// Runs the command line, which has to fail, and gives what it says.
+    pub fn fail(&self, args: &[&str]) -> String {
+        let mut command = Command::new(BIN);
+        command.args(args);
+        self.prepare(&mut command);
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{args:?} ends well");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     pub fn log(&self, name: &str) -> String {
         let text = fs::read_to_string(self.bed.dir().join(format!("{name}.log"))).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
