@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use remuda_agent::host_network::SimulatedNetwork;
 use remuda_agent::metrics::Metrics;
 use remuda_agent::run::{self, Host};
 use remuda_agent::state_dir::Identity;
-use remuda_orchestrator::Orchestrator;
+use remuda_orchestrator::{Orchestrator, Ownership};
 use remuda_runtime::Seams;
 use remuda_server::{Running, ServerOptions};
-use remuda_store::{Database, Options, Seal, Store};
+use remuda_store::{Database, Fault, Faults, Options, Seal, Store};
 use serde_json::{Value, json};
 
 /// Longest wait for a state: only a bug gets there.
@@ -52,6 +53,37 @@ pub struct Harness {
     pub admin_key: Option<(String, String)>,
     http: reqwest::Client,
     dir: tempfile::TempDir,
+    power: Arc<Power>,
+    /// What a second server on the same database needs.
+    again: (Options, Seal),
+}
+
+/// What a server has of its database: one whose process is dead reads and writes nothing any more.
+#[derive(Debug, Default)]
+struct Power {
+    is_dead: AtomicBool,
+    is_away: AtomicBool,
+}
+
+impl Power {
+    fn fault(&self) -> Option<Fault> {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        match (is(&self.is_dead), is(&self.is_away)) {
+            (true, _) => Some(Fault::Stuck),
+            (_, true) => Some(Fault::Away),
+            _ => None,
+        }
+    }
+}
+
+impl Faults for Power {
+    fn read(&self) -> Option<Fault> {
+        self.fault()
+    }
+
+    fn write(&self) -> Option<Fault> {
+        self.fault()
+    }
 }
 
 impl Harness {
@@ -89,7 +121,24 @@ impl Harness {
                 Options::new(Database::Postgres { url: remuda_testbed::postgres_url(&name) })
             }
         };
+        let seal = Seal::transient(&seams.random);
+        Harness::open(database, seal, mode, seams, dir).await
+    }
+
+    /// Another server on the same database. Only PostgreSQL takes a second one.
+    pub async fn beside(&self) -> Harness {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (database, seal) = self.again.clone();
+        let mut other = Harness::open(database, seal, Mode::Guarded, Seams::real(), dir).await;
+        other.admin_key.clone_from(&self.admin_key);
+        other
+    }
+
+    async fn open(database: Options, seal: Seal, mode: Mode, seams: Seams, dir: tempfile::TempDir) -> Harness {
+        let again = (database.clone(), seal.clone());
+        let power = Arc::new(Power::default());
         let store = Store::open(database, remuda_model::registry(), seams.clone()).await.expect("the store opens");
+        let store = store.with_faults(power.clone());
         let options = ServerOptions {
             listen: "127.0.0.1:0".parse().expect("an address"),
             data_dir: dir.path().to_owned(),
@@ -100,15 +149,17 @@ impl Harness {
             dev: mode == Mode::Dev,
             simulator: mode != Mode::NoSimulator,
         };
-        let seal = Seal::transient(&seams.random);
-        let orchestrator = Orchestrator::start(store.clone(), seams.clone(), remuda_orchestrator::Options::default());
+        let ownership = if store.is_shared() { Ownership::leased() } else { Ownership::Alone };
+        let loops = remuda_orchestrator::Options { ownership, ..remuda_orchestrator::Options::default() };
+        let orchestrator = Orchestrator::start(store.clone(), seams.clone(), loops);
         let running = remuda_server::start(options, store.clone(), orchestrator, seams.clone(), seal)
             .await
             .expect("the server starts");
         let admin_key = running.admin_key.as_ref().map(|key| (key.access_key.clone(), key.secret_key.clone()));
         let url = format!("http://{}", running.address);
         let http = reqwest::Client::builder().pool_max_idle_per_host(4).build().expect("a client");
-        Harness { running: Some(running), seams, store, url, engines: Mutex::default(), admin_key, http, dir }
+        let engines = Mutex::default();
+        Harness { running: Some(running), seams, store, url, engines, admin_key, http, dir, power, again }
     }
 
     /// The file the first start writes for programs.
@@ -185,6 +236,17 @@ impl Harness {
             Ok(hosts) => hosts,
             Err(_) => panic!("waited for {n_hosts} hosts: {:?}", project.get("hosts").await),
         }
+    }
+
+    /// The server dies: it writes nothing more, gives nothing back, and its connections end.
+    pub fn kill(&self) {
+        self.power.is_dead.store(true, Ordering::Relaxed);
+        self.seams.tasks.stop();
+    }
+
+    /// From now on the database does not answer the server.
+    pub fn database_away(&self) {
+        self.power.is_away.store(true, Ordering::Relaxed);
     }
 
     /// Stops the server in order; `false` when something did not end.

@@ -34,6 +34,9 @@ pub struct Agent {
     /// Number of its newest connection; observations of older ones are refused.
     #[field(hidden)]
     pub generation: i64,
+    /// The server it is connected to, or was last.
+    #[field(hidden)]
+    pub server: Option<String>,
     /// When it was last heard of.
     #[field(hidden)]
     pub last_seen: Option<Time>,

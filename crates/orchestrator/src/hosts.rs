@@ -166,9 +166,10 @@ pub async fn host_connect(
         return Err(ConnectRefused::TwoMachines { other: other.machine });
     }
     let identity = shared.store.identity().clone();
+    let server = shared.leases.owner.clone();
     let committed = shared
         .store
-        .write(move |tx| -> Result<HostSession, ConnectRefused> { connect(tx, agent_account_id, &hello, now) })
+        .write(move |tx| -> Result<HostSession, ConnectRefused> { connect(tx, agent_account_id, &hello, &server, now) })
         .await?;
     let mut session = committed.value;
     session.position = Position { store: identity.store_id, epoch: identity.epoch, revision: committed.revision };
@@ -177,7 +178,13 @@ pub async fn host_connect(
     Ok(session)
 }
 
-fn connect(tx: &mut Tx<'_>, account: i64, hello: &Hello, now: Time) -> Result<HostSession, ConnectRefused> {
+fn connect(
+    tx: &mut Tx<'_>,
+    account: i64,
+    hello: &Hello,
+    server: &str,
+    now: Time,
+) -> Result<HostSession, ConnectRefused> {
     let query = Query::new().eq("accountId", account);
     let mut agent = tx.first::<Agent>(&Scope::Everything, &query)?.ok_or(ConnectRefused::Unknown)?;
     match agent.meta.state.as_str() {
@@ -187,6 +194,7 @@ fn connect(tx: &mut Tx<'_>, account: i64, hello: &Hello, now: Time) -> Result<Ho
     }
     let project = agent.resource_account_id.ok_or(ConnectRefused::Unknown)?.number();
     agent.generation += 1;
+    agent.server = Some(server.to_owned());
     agent.last_seen = Some(now);
     if agent.meta.state != ACTIVE {
         agent.meta.enter(ACTIVE);

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod directory;
 pub mod hostplan;
 pub mod hosts;
+pub mod leases;
 pub mod load;
 pub mod native;
 pub mod observe;
@@ -29,6 +30,7 @@ pub mod wake;
 pub mod world;
 pub mod worlds;
 
+pub use leases::Ownership;
 pub use orchestrator::{Options, Orchestrator};
 pub use settings::Settings;
 pub use worlds::LoopStatus;

@@ -11,6 +11,7 @@ use remuda_wire::session::{Consumer, Hello, Position};
 
 use crate::hosts::liveness::{host_back, watch_liveness};
 use crate::hosts::{self, ConnectRefused, HostSession, HostUpdates, Live, ReportRefused, Sample};
+use crate::leases::{self, Hold, Leases, Ownership};
 use crate::settings::Settings;
 use crate::worlds::{LoopStatus, Shared};
 
@@ -21,6 +22,8 @@ pub struct Options {
     pub retention: Retention,
     /// How often what is no longer kept is removed.
     pub trim_every: Duration,
+    /// Whether other servers work on the same database.
+    pub ownership: Ownership,
 }
 
 impl Default for Options {
@@ -31,7 +34,7 @@ impl Default for Options {
             aged: BTreeMap::from([("auditLog".to_owned(), 90 * DAY_MS), ("containerEvent".to_owned(), DAY_MS)]),
             ..Retention::default()
         };
-        Options { retention, trim_every: Duration::from_secs(15 * 60) }
+        Options { retention, trim_every: Duration::from_secs(15 * 60), ownership: Ownership::Alone }
     }
 }
 
@@ -51,8 +54,10 @@ impl std::fmt::Debug for Orchestrator {
 impl Orchestrator {
     /// Starts following the store. The loops belong to `seams.tasks` and end with them.
     pub fn start(store: Store, seams: Seams, options: Options) -> Orchestrator {
-        let shared = Arc::new(Shared::new(store, seams.clone()));
+        let leases = Leases::new(options.ownership, &seams.random);
+        let shared = Arc::new(Shared::new(store, seams.clone(), leases));
         let live = Arc::new(Live::default());
+        seams.tasks.spawn("leases", leases::keep(Arc::clone(&shared)));
         seams.tasks.spawn_until_stopped("feed", Arc::clone(&shared).follow());
         seams.tasks.spawn_until_stopped("rows", Arc::clone(&shared).run_rows());
         seams.tasks.spawn_until_stopped("liveness", watch_liveness(Arc::clone(&shared), Arc::clone(&live)));
@@ -137,6 +142,9 @@ impl Orchestrator {
 async fn trim(shared: Arc<Shared>, options: Options) {
     loop {
         shared.seams.clock.sleep(options.trim_every).await;
+        if shared.leases.hold(leases::ROWS, shared.seams.clock.instant()) == Hold::Elsewhere {
+            continue;
+        }
         let mut retention = options.retention.clone();
         retention.purged_after_ms = shared.settings().trim_after_ms();
         match shared.store.trim(&retention).await {

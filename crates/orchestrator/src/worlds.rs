@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::commands::{Context, Principal};
 use crate::directory;
 use crate::hostplan;
+use crate::leases::{self, Hold, Leases};
 use crate::load::{self, Loaded};
 use crate::plan::{self, Moment, Plan, Step, Subject, lifecycle};
 use crate::queue::Queue;
@@ -43,6 +44,7 @@ type RowKey = (&'static str, &'static str, i64);
 pub struct Shared {
     pub store: Store,
     pub seams: Seams,
+    pub leases: Leases,
     settings: RwLock<Arc<Settings>>,
     projects: Mutex<BTreeMap<i64, Arc<ProjectLoop>>>,
     /// Revision every World has reached.
@@ -136,10 +138,11 @@ impl ProjectState {
 }
 
 impl Shared {
-    pub fn new(store: Store, seams: Seams) -> Shared {
+    pub fn new(store: Store, seams: Seams, leases: Leases) -> Shared {
         Shared {
             store,
             seams,
+            leases,
             settings: RwLock::default(),
             projects: Mutex::default(),
             revision: Signal::default(),
@@ -236,6 +239,7 @@ impl Shared {
             let project = Arc::new(ProjectLoop::new(id, self.now()));
             projects.insert(id, Arc::clone(&project));
             drop(projects);
+            self.leases.wanted.notify_one();
             let shared = Arc::clone(self);
             self.seams.tasks.spawn_until_stopped("project", async move { shared.run_project(project).await });
         }
@@ -346,10 +350,45 @@ impl Shared {
 
     // ---- a project's loop
 
+    /// This server decides for these from now on. What another server had under way has its deadlines anew, and all is
+    /// looked at.
+    pub(crate) fn take_over(&self, names: &[String]) {
+        let now = self.now();
+        for project in self.projects() {
+            if names.contains(&leases::of_project(project.id)) {
+                tracing::info!(project = project.id, "this server decides for the project");
+                let mut state = project.state();
+                state.world.since = now;
+                state.wake_all();
+                drop(state);
+                project.wake.notify_one();
+            }
+        }
+        if names.iter().any(|name| name == leases::ROWS) {
+            self.rows_wake.notify_one();
+        }
+    }
+
+    fn hold(&self, name: &str) -> Hold {
+        self.leases.hold(name, self.seams.clock.instant())
+    }
+
+    /// Whether this server decides for the project.
+    pub(crate) fn decides_for(&self, project: i64) -> bool {
+        self.hold(&leases::of_project(project)) != Hold::Elsewhere
+    }
+
     async fn run_project(self: Arc<Self>, project: Arc<ProjectLoop>) {
+        let lease = leases::of_project(project.id);
         loop {
             if self.project(project.id).is_none() {
                 return;
+            }
+            let hold = self.hold(&lease);
+            if hold == Hold::Elsewhere {
+                // What wakes keys meanwhile keeps them due until the takeover.
+                project.wake.notified().await;
+                continue;
             }
             let batch = self.plan_batch(&project);
             if batch.is_empty() {
@@ -361,7 +400,7 @@ impl Shared {
                 }
                 continue;
             }
-            self.write_batch(&project, batch).await;
+            self.write_batch(&project, batch, &hold).await;
         }
     }
 
@@ -413,12 +452,12 @@ impl Shared {
         batch
     }
 
-    async fn write_batch(&self, project: &ProjectLoop, batch: Vec<(Subject, Plan)>) {
+    async fn write_batch(&self, project: &ProjectLoop, batch: Vec<(Subject, Plan)>, hold: &Hold) {
         let (deferred, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(_, plan)| plan.steps.is_empty());
         let steps: Vec<Step> = batch.iter().flat_map(|(_, plan)| plan.steps.iter().cloned()).collect();
         let n_keys = batch.len();
         let mut committed = 0;
-        match self.write_steps(project.id, steps).await {
+        match self.write_steps(project.id, steps, hold).await {
             Ok(revision) => {
                 committed = revision;
                 let mut state = project.state();
@@ -433,7 +472,7 @@ impl Shared {
             }
             Err(_) => {
                 for (subject, plan) in batch {
-                    match self.write_steps(project.id, plan.steps.clone()).await {
+                    match self.write_steps(project.id, plan.steps.clone(), hold).await {
                         Ok(revision) => {
                             committed = revision;
                             project.state().queue.done(subject, Some(revision), plan.again);
@@ -452,7 +491,7 @@ impl Shared {
         state.queue.reached(reached);
     }
 
-    async fn write_steps(&self, project: i64, steps: Vec<Step>) -> Result<i64, Error> {
+    async fn write_steps(&self, project: i64, steps: Vec<Step>, hold: &Hold) -> Result<i64, Error> {
         let ctx = Context {
             now: self.now(),
             random: self.seams.random.clone(),
@@ -460,14 +499,26 @@ impl Shared {
             settings: self.settings(),
             principal: Principal { account_id: project, role: Role::Service },
         };
-        let committed = self.store.write(move |tx| steps::apply(tx, &steps, &ctx)).await?;
-        Ok(committed.revision)
+        let hold = hold.clone();
+        let written = self.store.write(move |tx| {
+            hold.check(tx)?;
+            steps::apply(tx, &steps, &ctx)
+        });
+        match written.await {
+            Ok(committed) => Ok(committed.revision),
+            Err(error) => {
+                if let Error::LeaseLost { name, .. } = &error {
+                    self.leases.lost(name);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Nothing of the plan was written: what was shown early is taken back, and the key waits.
     async fn refused(&self, project: &ProjectLoop, subject: Subject, plan: &Plan, error: &Error) {
         match error {
-            Error::Changed { .. } | Error::Claimed { .. } => {
+            Error::Changed { .. } | Error::Claimed { .. } | Error::LeaseLost { .. } => {
                 tracing::debug!(project = project.id, ?subject, %error, "planned on what has changed; planning again");
             }
             error => {
@@ -503,6 +554,11 @@ impl Shared {
     pub async fn run_rows(self: Arc<Self>) {
         loop {
             let now = self.now();
+            let hold = self.hold(leases::ROWS);
+            if hold == Hold::Elsewhere {
+                self.rows_wake.notified().await;
+                continue;
+            }
             let keys = lock(&self.rows).take(now, self.reached(), BATCH);
             if keys.is_empty() {
                 let due = lock(&self.rows).next_due();
@@ -518,6 +574,7 @@ impl Shared {
             let written = self
                 .store
                 .write(move |tx| -> Result<(), Error> {
+                    hold.check(tx)?;
                     for (table, type_name, id) in &batch {
                         let Some(record) = load::one(tx, table, type_name, *id)? else { continue };
                         let moment = Moment { now, settings: &settings, random: &random };
@@ -562,7 +619,8 @@ impl Shared {
         let rows = lock(&self.rows);
         all.push(status("rows".to_owned(), rows.n_waiting(), &rows.status));
         drop(rows);
-        for project in self.projects() {
+        // What another server decides is not this one's to tell.
+        for project in self.projects().into_iter().filter(|project| self.decides_for(project.id)) {
             let state = project.state();
             let name = format!("project {}", remuda_schema::id::encode(Project::TABLE, project.id));
             all.push(status(name, state.queue.n_waiting(), &state.queue.status));
@@ -584,7 +642,7 @@ pub struct LoopStatus {
 
 /// A refusal that concerns one key and not the database.
 fn is_somebodys_fault(error: &Error) -> bool {
-    !matches!(error, Error::Unavailable { .. } | Error::Closed | Error::Uncertain { .. })
+    !matches!(error, Error::Unavailable { .. } | Error::Closed | Error::Uncertain { .. } | Error::LeaseLost { .. })
 }
 
 /// The step places a container on a host.

@@ -12,11 +12,11 @@ use remuda_model::{
 };
 use remuda_orchestrator::commands::{self, CommandError, Context, Outcome, Principal};
 use remuda_orchestrator::hosts::HostSession;
-use remuda_orchestrator::{Options, Orchestrator, Settings};
+use remuda_orchestrator::{Options, Orchestrator, Ownership, Settings};
 use remuda_runtime::Seams;
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{Id, Resource, Role, Row, Time};
-use remuda_store::{Query, Scope, Store};
+use remuda_store::{Fault, Faults, Query, Scope, Store};
 use remuda_wire::directory::Directory;
 use remuda_wire::observe::{ContainerObserved, HostFacts, MountObserved, StateChange, StateReport, Status};
 use remuda_wire::plan::{ContainerPlan, Desired};
@@ -32,9 +32,15 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Bed {
+        Bed::with(Options::default(), None).await
+    }
+
+    /// The loops see the store through these faults, the test does not.
+    async fn with(options: Options, faults: Option<Arc<dyn Faults>>) -> Bed {
         let seams = Seams::seeded(3, 1_450_000_000_000);
         let store = Store::open(remuda_store::Options::memory(), registry(), seams.clone()).await.expect("opens");
-        let orchestrator = Orchestrator::start(store.clone(), seams.clone(), Options::default());
+        let seen = faults.map_or_else(|| store.clone(), |faults| store.with_faults(faults));
+        let orchestrator = Orchestrator::start(seen, seams.clone(), options);
         let mut bed = Bed { store, seams, orchestrator, project: 0 };
         bed.set("object.remove.time.delay.seconds", "5").await;
         let made = bed.create::<Project>(json!({"name": "Default"})).await.expect("a project");
@@ -834,4 +840,49 @@ async fn a_consumer_waits_for_what_it_consumes() {
     bed.act::<Stack>(stack, "deactivateservices", json!({})).await.expect("deactivates");
     bed.until::<Service>(web, "inactive").await;
     bed.until::<Service>(db, "inactive").await;
+}
+
+/// A database that takes longer for each write than a lease lasts, once it is switched on.
+#[derive(Default)]
+struct Lag(std::sync::atomic::AtomicBool);
+
+impl Faults for Lag {
+    fn read(&self) -> Option<Fault> {
+        None
+    }
+
+    fn write(&self) -> Option<Fault> {
+        self.0.load(std::sync::atomic::Ordering::Relaxed).then_some(Fault::Slow(Duration::from_secs(30)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_too_long_decides_nothing_more() {
+    let options = || Options { ownership: Ownership::leased(), ..Options::default() };
+    let lag = Arc::new(Lag::default());
+    let bed = Bed::with(options(), Some(lag.clone())).await;
+    let first = bed.orchestrator.clone();
+    let second = Orchestrator::start(bed.store.clone(), bed.seams.clone(), options());
+    // Hosts are connected to the second, the first decides.
+    let bed = Bed { orchestrator: second.clone(), ..bed };
+    let decides = |server: &Orchestrator| server.status().iter().any(|status| status.name.starts_with("project"));
+    let host = bed.host("a").await;
+    bed.until::<Host>(host.id(), "active").await;
+    let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+    let web = service(&bed, stack, "web", 2).await;
+    bed.until::<Service>(web, "active").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((decides(&first), decides(&second)), (true, false));
+    assert_eq!(bed.get::<Host>(host.id()).await.agent_state.as_deref(), Some("active"), "judged by its own server");
+
+    lag.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    bed.put::<Service>(web, json!({"scale": 4})).await;
+    bed.wait("the second decides", async |_| decides(&second).then_some(())).await;
+    bed.wait("four containers", async |_| (host.names().len() == 4).then_some(())).await;
+    // What the first had decided reaches the database only now.
+    lag.0.store(false, std::sync::atomic::Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!((decides(&first), decides(&second)), (false, true));
+    assert_eq!(bed.list::<Container>(Query::new().all()).await.len(), 4);
+    bed.until::<Service>(web, "active").await;
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use remuda_orchestrator::{Options as Loops, Orchestrator};
+use remuda_orchestrator::{Options as Loops, Orchestrator, Ownership};
 use remuda_runtime::Seams;
 use remuda_server::{ServerArgs, ServerOptions};
 use remuda_store::{Database, Options, Seal, Store};
@@ -49,7 +49,11 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     let store = Store::open(Options::new(database(&options)?), remuda_model::registry(), seams.clone());
     let store = store.await.context("cannot open the database")?;
     let seal = Seal::load(&options.key_file, &seams.random).context("cannot read the key that seals secrets")?;
-    let orchestrator = Orchestrator::start(store.clone(), seams.clone(), Loops::default());
+    let ownership = match store.is_shared() {
+        true => Ownership::leased(),
+        false => Ownership::Alone,
+    };
+    let orchestrator = Orchestrator::start(store.clone(), seams.clone(), Loops { ownership, ..Loops::default() });
     let dev = options.dev;
     let data_dir = options.data_dir.clone();
     let running = remuda_server::start(options, store.clone(), orchestrator, seams.clone(), seal).await?;

@@ -2,93 +2,66 @@
 
 use serde_json::{Value, json};
 
-/// Codes clients match on. `Code::status` is the one place where a code gets its HTTP status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    MissingRequired,
-    NotNullable,
-    NotUnique,
-    InvalidFormat,
-    InvalidDateFormat,
-    InvalidReference,
-    InvalidOption,
-    InvalidCharacters,
-    MinLengthExceeded,
-    MaxLengthExceeded,
-    MinLimitExceeded,
-    MaxLimitExceeded,
-    InvalidAction,
-    ActionNotAvailable,
-    InvalidState,
-    UnsupportedVersion,
-    InvalidBodyContent,
-    InvalidCsrfToken,
-    PortWrongFormat,
-    PortInvalidProtocol,
-    PortInvalidPublicPort,
-    PortInvalidPrivatePort,
-    InvalidPort,
-    NetworkIdsSubnetIdsMutuallyExclusive,
-    CantVerifyAgent,
-    LastAdminAccount,
-    InvalidIdentityType,
-    IdentityNotFound,
-    BadRequest,
-    Unauthorized,
-    Forbidden,
-    NotFound,
-    MethodNotAllowed,
-    Conflict,
-    RequestTooLarge,
-    InternalServerError,
-    NotImplemented,
-    ServiceUnavailable,
+/// Declares the codes: variant, wire spelling, HTTP status.
+macro_rules! codes {
+    ($($variant:ident = $spelling:literal, $status:literal;)*) => {
+        /// Codes clients match on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($variant,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Code] = &[$(Code::$variant,)*];
+
+            /// Wire spelling and HTTP status.
+            pub fn table(self) -> (&'static str, u16) {
+                match self {
+                    $(Code::$variant => ($spelling, $status),)*
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// Wire spelling and HTTP status.
-    pub fn table(self) -> (&'static str, u16) {
-        match self {
-            Code::MissingRequired => ("MissingRequired", 422),
-            Code::NotNullable => ("NotNullable", 422),
-            Code::NotUnique => ("NotUnique", 422),
-            Code::InvalidFormat => ("InvalidFormat", 422),
-            Code::InvalidDateFormat => ("InvalidDateFormat", 422),
-            Code::InvalidReference => ("InvalidReference", 422),
-            Code::InvalidOption => ("InvalidOption", 422),
-            Code::InvalidCharacters => ("InvalidCharacters", 422),
-            Code::MinLengthExceeded => ("MinLengthExceeded", 422),
-            Code::MaxLengthExceeded => ("MaxLengthExceeded", 422),
-            Code::MinLimitExceeded => ("MinLimitExceeded", 422),
-            Code::MaxLimitExceeded => ("MaxLimitExceeded", 422),
-            Code::InvalidAction => ("InvalidAction", 422),
-            Code::ActionNotAvailable => ("ActionNotAvailable", 422),
-            Code::InvalidState => ("InvalidState", 422),
-            Code::UnsupportedVersion => ("UnsupportedVersion", 422),
-            Code::InvalidBodyContent => ("InvalidBodyContent", 400),
-            Code::InvalidCsrfToken => ("InvalidCSRFToken", 403),
-            Code::PortWrongFormat => ("PortWrongFormat", 422),
-            Code::PortInvalidProtocol => ("PortInvalidProtocol", 422),
-            Code::PortInvalidPublicPort => ("PortInvalidPublicPort", 422),
-            Code::PortInvalidPrivatePort => ("PortInvalidPrivatePort", 422),
-            Code::InvalidPort => ("InvalidPort", 422),
-            Code::NetworkIdsSubnetIdsMutuallyExclusive => ("NetworkIdsSubnetIdsMutuallyExclusive", 422),
-            Code::CantVerifyAgent => ("CantVerifyAgent", 403),
-            Code::LastAdminAccount => ("LastAdminAccount", 405),
-            Code::InvalidIdentityType => ("invalidIdentityType", 400),
-            Code::IdentityNotFound => ("identityNotFound", 404),
-            Code::BadRequest => ("Bad Request", 400),
-            Code::Unauthorized => ("Unauthorized", 401),
-            Code::Forbidden => ("Forbidden", 403),
-            Code::NotFound => ("Not Found", 404),
-            Code::MethodNotAllowed => ("Method not allowed", 405),
-            Code::Conflict => ("Conflict", 409),
-            Code::RequestTooLarge => ("Request Entity Too Long", 413),
-            Code::InternalServerError => ("Internal Server Error", 500),
-            Code::NotImplemented => ("Not Implemented", 501),
-            Code::ServiceUnavailable => ("Service Unavailable", 503),
-        }
-    }
+// The one place where a code gets its HTTP status.
+codes! {
+    MissingRequired = "MissingRequired", 422;
+    NotNullable = "NotNullable", 422;
+    NotUnique = "NotUnique", 422;
+    InvalidFormat = "InvalidFormat", 422;
+    InvalidDateFormat = "InvalidDateFormat", 422;
+    InvalidReference = "InvalidReference", 422;
+    InvalidOption = "InvalidOption", 422;
+    InvalidCharacters = "InvalidCharacters", 422;
+    MinLengthExceeded = "MinLengthExceeded", 422;
+    MaxLengthExceeded = "MaxLengthExceeded", 422;
+    MinLimitExceeded = "MinLimitExceeded", 422;
+    MaxLimitExceeded = "MaxLimitExceeded", 422;
+    InvalidAction = "InvalidAction", 422;
+    ActionNotAvailable = "ActionNotAvailable", 422;
+    InvalidState = "InvalidState", 422;
+    UnsupportedVersion = "UnsupportedVersion", 422;
+    InvalidBodyContent = "InvalidBodyContent", 400;
+    InvalidCsrfToken = "InvalidCSRFToken", 403;
+    PortWrongFormat = "PortWrongFormat", 422;
+    PortInvalidProtocol = "PortInvalidProtocol", 422;
+    PortInvalidPublicPort = "PortInvalidPublicPort", 422;
+    PortInvalidPrivatePort = "PortInvalidPrivatePort", 422;
+    CantVerifyAgent = "CantVerifyAgent", 403;
+    LastAdminAccount = "LastAdminAccount", 405;
+    InvalidIdentityType = "invalidIdentityType", 400;
+    IdentityNotFound = "identityNotFound", 404;
+    BadRequest = "Bad Request", 400;
+    Unauthorized = "Unauthorized", 401;
+    Forbidden = "Forbidden", 403;
+    NotFound = "Not Found", 404;
+    MethodNotAllowed = "Method not allowed", 405;
+    Conflict = "Conflict", 409;
+    RequestTooLarge = "Request Entity Too Long", 413;
+    InternalServerError = "Internal Server Error", 500;
+    ServiceUnavailable = "Service Unavailable", 503;
 }
 
 /// What a client is told. Validation errors name a field; `message` is a sentence for people.
@@ -145,7 +118,6 @@ impl ApiError {
                 | Code::Conflict
                 | Code::RequestTooLarge
                 | Code::InternalServerError
-                | Code::NotImplemented
                 | Code::ServiceUnavailable
         );
         let message = self.message.clone().or_else(|| plain.then(|| name.to_owned()));

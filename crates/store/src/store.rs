@@ -189,6 +189,11 @@ impl Store {
         }
     }
 
+    /// Whether other servers may work on the same database.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.backend, Backend::Postgres(_))
+    }
+
     /// Who the database is, as of the start.
     pub fn identity(&self) -> &Identity {
         &self.inner.identity

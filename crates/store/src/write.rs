@@ -336,6 +336,20 @@ impl<'a> Tx<'a> {
         Ok(released > 0)
     }
 
+    /// Names of the leases with that prefix that somebody holds now.
+    pub fn leases_held(&mut self, prefix: &str) -> Result<Vec<String>, Error> {
+        let statement = format!(
+            "SELECT name FROM lease WHERE substr(name, 1, length($1)) = $1 AND until_ms > {} ORDER BY name",
+            self.lease_clock()
+        );
+        let mut names = Vec::new();
+        self.read.conn.each(&statement, &[prefix.into()], &mut |cells| {
+            names.push(cells.text(0)?.to_owned());
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
     /// Now, for leases: the one clock all servers share. With SQLite there is one server, and its clock is ours.
     fn lease_clock(&self) -> String {
         match self.read.conn.dialect() {

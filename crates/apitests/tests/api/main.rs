@@ -12,6 +12,7 @@ mod lists;
 mod origins;
 mod registration;
 mod scripts;
+mod servers;
 mod service_checks;
 mod service_links;
 mod service_units;

@@ -152,5 +152,8 @@ on_each_store! {
         assert_eq!(third.epoch, 3);
         check(&third).await.expect("held");
         assert!(matches!(check(&first).await, Err(Error::LeaseLost { epoch: 1, .. })));
+        store.write(|tx| tx.lease_take("project 6", "two", 0)).await.expect("written");
+        let held = store.write(|tx| Ok::<_, Error>((tx.leases_held("project ")?, tx.leases_held("server ")?)));
+        assert_eq!(held.await.expect("read").value, (vec!["project 5".to_owned()], vec![]));
     }
 }
