@@ -157,13 +157,14 @@ async fn every_code_has_a_request(h: Harness) {
         post(&format!("{}?action=upgrade", own(&up)), upgrade, 422, "MinLimitExceeded", Some("batchSize")),
         Case { method: "PUT", ..post(&own(&waits), json!({"scale": 2}), 409, "Conflict", None) },
         post("environments", Value::String("x".repeat(5 << 20)), 413, "Request Entity Too Long", None),
-        post("environments", json!(["a", "list"]), 400, "InvalidBodyContent", None),
+        post("environments", json!({"name": "\u{0}"}), 400, "InvalidBodyContent", None),
     ]);
-    let browser = project.header("user-agent", "Mozilla/5.0").header("cookie", "CSRF=a").header("x-api-csrf", "b");
+    let browser = project.header("user-agent", "Mozilla/5.0").header("accept", "application/json");
+    let browser = browser.header("cookie", "CSRF=a").header("x-api-csrf", "b");
     let half = project.header("connection", "upgrade").header("upgrade", "websocket");
     cases.extend([
         Case { api: &browser, ..post("environments", json!({"name": "t"}), 403, "InvalidCSRFToken", None) },
-        Case { api: &half, method: "GET", ..post("subscribe", Value::Null, 400, "Bad Request", None) },
+        Case { api: &half, method: "GET", ..post("subscribe?eventNames=ping", Value::Null, 400, "Bad Request", None) },
     ]);
     let mut visited: BTreeSet<&str> = BTreeSet::new();
     for case in cases {
