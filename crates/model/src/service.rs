@@ -79,6 +79,9 @@ pub struct Service {
     /// Where its published ports are reached.
     #[field(nullable)]
     pub public_endpoints: Option<Vec<PublicEndpoint>>,
+    /// A container that takes the place of another takes its address over.
+    #[field(create, nullable)]
+    pub retain_ip: Option<bool>,
     /// How many containers to keep.
     #[field(create, update, default = 1, schedules_update)]
     pub scale: Option<i64>,
@@ -109,6 +112,9 @@ pub struct Service {
     /// Since when the running upgrade waits for new containers to be up and healthy.
     #[field(hidden)]
     pub ailing_since: Option<Time>,
+    /// Addresses that stay, by launch config and number, when `retainIp` asks for it.
+    #[field(hidden)]
+    pub retained: BTreeMap<String, String>,
     /// Why the running upgrade rolls back by itself.
     #[field(hidden)]
     pub rollback_reason: Option<String>,

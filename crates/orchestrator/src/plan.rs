@@ -80,8 +80,17 @@ pub mod claims {
 
     /// The number of a container among those of its launch config.
     pub fn service_index(service: i64, sidekick: Option<&str>, index: i64, container_id: i64) -> Claim {
-        let key = sidekick.map_or_else(|| index.to_string(), |name| format!("{name}/{index}"));
-        Claim::new("serviceIndex", service, key, container(container_id))
+        Claim::new("serviceIndex", service, number(sidekick, index), container(container_id))
+    }
+
+    /// A number of a launch config among those of the service.
+    pub fn number(sidekick: Option<&str>, index: i64) -> String {
+        sidekick.map_or_else(|| index.to_string(), |name| format!("{name}/{index}"))
+    }
+
+    /// The same address as [`address`], kept by the service for the next container of that number.
+    pub fn retained_address(project: i64, address: &str, service: i64) -> Claim {
+        Claim::new("address", project, address, Holder::new("service", service))
     }
 
     pub fn service_port(project: i64, port: i64, service: i64) -> Claim {

@@ -7,11 +7,11 @@ use std::net::Ipv4Addr;
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATED, INACTIVE};
 use remuda_model::{
-    Container, Image, ImageReference, InstanceLink, IpAddress, Label, Network, Port, ServiceExposeMap, Volume,
+    Container, Image, ImageReference, InstanceLink, IpAddress, Label, Network, Port, Service, ServiceExposeMap, Volume,
 };
 use remuda_runtime::Random;
-use remuda_schema::{Id, Row};
-use remuda_store::{Error, Query, Scope, Tx};
+use remuda_schema::{Id, Resource, Row};
+use remuda_store::{Error, Holder, Query, Scope, Tx};
 use serde_json::json;
 
 use crate::plan::{NewContainer, claims};
@@ -144,11 +144,14 @@ pub fn address_choose(
     let Some(range) = network.subnet.as_deref().and_then(Range::of) else { return Ok(()) };
     let requested = requested.and_then(|text| text.parse::<Ipv4Addr>().ok()).and_then(|address| range.offset(address));
     let start = random.below(u64::from(range.len()));
+    // What the service keeps for it.
+    let own = row.service_id.map(|service| Holder::new(Service::TABLE, service.number()));
     let probes =
         (0..u64::from(range.len())).map(|step| u32::try_from((start + step) % u64::from(range.len())).unwrap_or(0));
     for offset in requested.into_iter().chain(probes) {
         let address = range.at(offset).to_string();
-        if tx.claim_holder("address", project, &address)?.is_none() {
+        let holder = tx.claim_holder("address", project, &address)?;
+        if holder.is_none_or(|holder| Some(holder) == own) {
             row.mac_address = Some(mac_of(range.at(offset)));
             row.primary_ip_address = Some(address);
             return Ok(());
@@ -162,6 +165,9 @@ pub fn address_choose(
 /// Claims the chosen address for the inserted container, and makes its row.
 pub fn address_insert(tx: &mut Tx<'_>, row: &Row<Container>) -> Result<(), Error> {
     let (Some(project), Some(address)) = (row.meta.account_id, &row.primary_ip_address) else { return Ok(()) };
+    if let Some(service) = row.service_id {
+        tx.release(&claims::retained_address(project, address, service.number()))?;
+    }
     tx.claim(&claims::address(project, address, row.meta.id))?;
     let query = Query::new().eq("accountId", project).eq("kind", "hostOnlyNetwork");
     let network = tx.first::<Network>(&Scope::Everything, &query)?;

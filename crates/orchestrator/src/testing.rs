@@ -384,6 +384,7 @@ impl Language {
                     let mut row = new.row;
                     self.next += 1;
                     row.meta.id = self.next;
+                    row.primary_ip_address = new.requested_address.or(Some(format!("10.42.1.{}", self.next)));
                     row.meta.uuid = format!("uuid-{}", self.next);
                     row.meta.created = self.now;
                     let service = row.service_id;

@@ -9,6 +9,7 @@ on_both_stores!(
     services_11_2_upgraded_then_rolled_back,
     services_11_2_sidekicks_are_exchanged_added_and_removed,
     services_11_2_ports_given_by_chance_are_kept,
+    services_9_3_addresses_stay_with_the_number,
     services_11_3_canceled_in_the_middle,
     services_11_3_what_each_state_offers,
     services_11_3_removed_with_all_that_was_kept,
@@ -402,4 +403,50 @@ async fn services_11_4_upgraded_to_another_service(h: Harness) {
     assert_eq!((&target["scale"], running(&project).await.len()), (&json!(3), 3));
     act(&project, &old, "finishupgrade", json!({})).await.expect_status(202);
     assert_eq!(project.wait_state(&old, &["active"]).await["scale"], 0);
+}
+
+async fn services_9_3_addresses_stay_with_the_number(h: Harness) {
+    h.hosts(2).await;
+    let project = h.project();
+    let web = service(&project, json!({"retainIp": true, "scale": 2})).await;
+    let addresses = async || {
+        let rows = project.get("containers?state=running&sort=name").await.expect_status(200);
+        rows.column("name").into_iter().zip(rows.column("primaryIpAddress")).collect::<Vec<_>>()
+    };
+    let before = addresses().await;
+    assert_eq!(before.len(), 2);
+    let answer = act(&project, &web, "upgrade", in_service(json!({"startFirst": true}))).await;
+    const NOT_BOTH: &str = "StartFirst option can't be used for service with retainIp field set";
+    answer.expect_error(422, "InvalidOption", Some(NOT_BOTH));
+    // Replaced.
+    let first = project.get("containers?name=s_web_1&state=running").await.body["data"][0].clone();
+    project.delete(first["links"]["self"].as_str().unwrap()).await.expect_status(200);
+    project.wait_state(&first, &["removed", "purged"]).await;
+    project.wait_state(&web, &["active"]).await;
+    assert_eq!(addresses().await, before);
+    // Exchanged, and back; and for good.
+    for (action, end) in [("rollback", "active"), ("finishupgrade", "active")] {
+        act(&project, &web, "upgrade", in_service(json!({}))).await.expect_status(202);
+        project.wait_state(&web, &["upgraded"]).await;
+        assert_eq!(addresses().await, before, "before {action}");
+        act(&project, &web, action, json!({})).await.expect_status(202);
+        project.wait_state(&web, &[end]).await;
+        assert_eq!(addresses().await, before, "after {action}");
+    }
+    // A number that goes gives its address back, and so does the service.
+    let own = web["links"]["self"].as_str().unwrap();
+    let second = project.get("containers?name=s_web_2&state=running").await.body["data"][0].clone();
+    project.put(own, json!({"scale": 1})).await.expect_status(200);
+    project.wait_state(&second, &["removed", "purged"]).await;
+    project.wait_state(&web, &["active"]).await;
+    let free = async |address: &Value| {
+        let labels = json!({"io.rancher.container.requested_ip": address});
+        let body = json!({"name": "x", "imageUuid": "sim:x", "labels": labels});
+        let made = project.create("containers", body).await;
+        project.wait_state(&made, &["running"]).await["primaryIpAddress"] == *address
+    };
+    assert!(free(&before[1].1).await, "the address of the number that went");
+    project.delete(own).await.expect_status(200);
+    project.wait_state(&web, &["removed"]).await;
+    assert!(free(&before[0].1).await, "the address of the service that went");
 }

@@ -114,7 +114,6 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("secondaryLaunchConfig.filters.*", "a launch config is a value: it has no rows to filter"),
     ("secondaryLaunchConfig.includeableLinks.*", "a launch config is a value: it has no links"),
     ("service.fields.assignServiceIpAddress", "addresses of services come later"),
-    ("service.fields.retainIp", "retained addresses come with upgrades"),
     ("service.fields.vip", "addresses of services come later"),
     ("service.filters.vip", "addresses of services come later"),
     ("serviceConsumeMap.fields.ports", "only links of load balancers have ports"),

@@ -111,6 +111,10 @@ fn in_service(
     row: &mut Row<Service>,
     mut strategy: InServiceUpgradeStrategy,
 ) -> Result<InServiceUpgradeStrategy, CommandError> {
+    if strategy.start_first && row.retain_ip == Some(true) {
+        let text = "StartFirst option can't be used for service with retainIp field set";
+        return Err(ApiError::field(Code::InvalidOption, text).detailed(text).into());
+    }
     exchange(row, &mut strategy, &ctx.random.uuid())?;
     check(tx, row)?;
     let service = row.meta.id;

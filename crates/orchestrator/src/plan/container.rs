@@ -10,7 +10,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, Host};
 use remuda_schema::{Id, Row, Time};
 
-use super::{Moment, Plan, Step, claims, ended, purged, removed};
+use super::{Moment, Plan, Step, claims, ended, purged, removed, service};
 use crate::record::Record;
 use crate::scheduler::{self, Placement, PortNeed};
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, WANT_STOPPED, enter, label};
@@ -191,6 +191,7 @@ fn remove(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Pl
     next.desired = WANT_REMOVED.to_owned();
     plan.write(next);
     plan.steps.push(Step::ReleaseAll(claims::container(id)));
+    service::retained::keep(world, row, plan);
     for address in world.each(&world.addresses, &world.addresses_by_container, id) {
         plan.write(ended(Arc::clone(address), moment));
     }

@@ -1,7 +1,7 @@
 //! One service: as many containers as its scale says, kept running (`services.md` §§2, 4-6, 8, 12).
 //!
 //! [`units`] collects what there is, [`draft`] says what a new container looks like, [`reconcile`] brings the one to
-//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`to_service`] hands over to another service, [`restart`] stops and starts them; here are
+//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`retained`] keeps addresses, [`to_service`] hands over to another service, [`restart`] stops and starts them; here are
 //! the processes that ask for it.
 
 pub mod awaited;
@@ -9,6 +9,7 @@ pub mod create;
 pub mod draft;
 pub mod reconcile;
 pub mod restart;
+pub mod retained;
 pub mod to_service;
 #[cfg(test)]
 mod unit_tests;
@@ -42,6 +43,7 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
     let mut plan = Plan::default();
     let Some(row) = world.services.get(&id) else { return plan };
     let mut next = (**row).clone();
+    retained::note(world, row, &mut next);
     match row.meta.state.as_str() {
         REQUESTED | REGISTERING if row.start_on_create == Some(true) => begin(&mut next, ACTIVATING, moment),
         REQUESTED | REGISTERING | UPDATING_INACTIVE => next.meta.enter(INACTIVE),

@@ -94,3 +94,29 @@ fn services_11_2_an_upgrade_fails_no_request_to_a_healthy_container() {
     }
     ride.docker(&["exec", &asker, "touch", "/tmp/stop"]);
 }
+
+/// The old container is stopped and kept while the new one has its address, and the other way round.
+#[test]
+fn services_9_3_an_upgrade_leaves_the_address() {
+    let ride = Ride::start();
+    ride.host().load_image(TESTBOX_CURL).unwrap();
+    let stack = ride.create("environments", json!({"name": "load"}));
+    let config = json!({"imageUuid": format!("docker:{TESTBOX_CURL}"), "command": ["/bin/serve"]});
+    let body = json!({"name": "web", "environmentId": stack.id(), "startOnCreate": true, "retainIp": true,
+                      "launchConfig": config});
+    let web = ride.create("services", body);
+    ride.wait_state(&web, "active");
+    let before = addresses(&ride);
+    let answers = |id: &str, address: &str| {
+        eventually("the page", || ride.try_docker(&["exec", id, "curl", "-sf", &format!("http://{address}/")]));
+    };
+    ride.act(&web, "upgrade", json!({"inServiceStrategy": {"launchConfig": config}}));
+    ride.wait_state(&web, "upgraded");
+    let after = addresses(&ride);
+    assert!(after.keys().eq(before.keys()) && !after.values().eq(before.values()), "{before:?} {after:?}");
+    after.iter().for_each(|(address, id)| answers(id, address));
+    ride.act(&web, "rollback", json!({}));
+    ride.wait_state(&web, "active");
+    assert_eq!(addresses(&ride), before);
+    before.iter().for_each(|(address, id)| answers(id, address));
+}

@@ -7,7 +7,7 @@ use remuda_schema::{Id, Row};
 
 use super::PRIMARY;
 use super::units::{Unit, primary_or_sidekick, scheduler_labels};
-use crate::plan::{Moment, NewContainer};
+use crate::plan::{Moment, NewContainer, claims};
 use crate::transitions::WANT_RUNNING;
 use crate::world::World;
 
@@ -111,7 +111,8 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
     row.meta.progress.deadline = Some(moment.now.plus_ms(moment.settings.container_start_deadline_ms()));
     let links =
         config.instance_links.iter().flatten().map(|(alias, id)| (alias.clone(), id.map(|id| id.number()))).collect();
-    Some(NewContainer { row, links, requested_address: config.requested_ip_address.clone() })
+    let retained = service.retained.get(&claims::number(sidekick, index)).cloned();
+    Some(NewContainer { row, links, requested_address: retained.or_else(|| config.requested_ip_address.clone()) })
 }
 
 /// A link on record for each consumed service; what it leads to is the resolver's business.

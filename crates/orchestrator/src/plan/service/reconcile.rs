@@ -12,7 +12,7 @@ use super::units::{
     Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
 };
 use super::upgrade::{Exchange, Returning};
-use super::{AT_ONCE, PRIMARY, awaited, begin, create, status_of, take_away, take_away_unit};
+use super::{AT_ONCE, PRIMARY, awaited, begin, create, retained, status_of, take_away, take_away_unit};
 use crate::plan::{Moment, Plan};
 use crate::scheduler::{self, Placement};
 use crate::transitions;
@@ -80,6 +80,9 @@ pub fn pass(
         }
     }
     create::missing(&mut pass, keep, next, plan);
+    if pass.settled {
+        retained::give_up_unused(world, row, next, plan);
+    }
     (pass.waiting, pass.settled)
 }
 

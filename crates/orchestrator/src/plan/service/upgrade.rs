@@ -18,7 +18,7 @@ use remuda_schema::{Resource, Row};
 
 use super::reconcile::{go_on, pass};
 use super::units::{Unit, config_name, everyone, is_managed, is_up, ran_once, units};
-use super::{AT_ONCE, PRIMARY, begin, status_of, take_away_unit};
+use super::{AT_ONCE, PRIMARY, begin, retained, status_of, take_away_unit};
 use crate::plan::{Moment, Plan, Step, claims};
 use crate::transitions::{self, WANT_RUNNING};
 use crate::world::{World, dependencies};
@@ -128,12 +128,14 @@ pub(super) fn number_on(world: &World, service: i64, host: i64) -> Option<i64> {
 
 /// The container is no longer the service's: it gives up its number.
 fn set_aside(world: &World, container: &Row<Container>, plan: &mut Plan) {
+    retained::keep(world, container, plan);
     mark(world, container, false, plan);
     plan.steps.extend(number(container).map(Step::Release));
 }
 
 /// The container is the service's again, under its number.
 pub(super) fn take_in(world: &World, container: &Row<Container>, plan: &mut Plan) {
+    retained::give_back(world, container, plan);
     mark(world, container, true, plan);
     plan.steps.extend(number(container).map(Step::Claim));
 }

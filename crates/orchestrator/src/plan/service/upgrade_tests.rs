@@ -276,6 +276,27 @@ fn services_11_2_a_broken_service_can_be_upgraded_and_a_broken_upgrade_stops() {
     assert_eq!((good.count(), state(&w)), (2, UPGRADING));
 }
 
+#[test]
+fn services_9_3_addresses_stay_with_the_number() {
+    let addresses = |w: &Language| -> BTreeMap<String, Option<String>> {
+        let rows = w.world.containers.values().filter(|row| row.meta.state == RUNNING);
+        rows.map(|row| (row.meta.name.clone().unwrap_or_default(), row.primary_ip_address.clone())).collect()
+    };
+    let w = world().host("a").service("web", 2).change_service("web", |row| row.retain_ip = Some(true)).settle();
+    let before = addresses(&w);
+    let w = w.remove_container("s_web_1").settle();
+    assert_eq!(addresses(&w), before, "replaced");
+    let w = run(upgrade(w, &["web"], 1, false));
+    assert_eq!((addresses(&w), state(&w)), (before.clone(), UPGRADED), "exchanged");
+    let w = run(roll_back(w));
+    assert_eq!((addresses(&w), state(&w)), (before, ACTIVE), "and back");
+    let w = w.change_service("web", |row| {
+        row.scale = Some(1);
+        row.meta.enter(UPDATING_ACTIVE);
+    });
+    assert_eq!(w.settle().service_row("web").retained.keys().collect::<Vec<_>>(), ["2"], "the newer one went");
+}
+
 fn change_strategy(w: Language, change: impl FnOnce(&mut InServiceUpgradeStrategy)) -> Language {
     w.change_service("web", |row| {
         change(row.upgrade.as_mut().and_then(|upgrade| upgrade.in_service_strategy.as_mut()).expect("one"));
