@@ -36,8 +36,10 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
     let mut labels = labels::stored(&config.labels.clone().unwrap_or_default());
     let has_dns_label = labels.contains_key(labels::CONTAINER_DNS);
     labels::merge(&mut labels, &scheduler_labels(service));
-    labels.values_mut().for_each(|value| *value = filled(value));
-    let full = format!("{stack_name}/{service_name}{}", sidekick.map(|name| format!("/{name}")).unwrap_or_default());
+    // In labels a sidekick has its own name, so that rules compare it with its peers.
+    let of_config = sidekick.map_or_else(|| service_name.clone(), |name| format!("{service_name}/{name}"));
+    labels.values_mut().for_each(|value| *value = labels::filled_in(value, &stack_name, &of_config, &number));
+    let full = format!("{stack_name}/{of_config}");
     for (key, value) in [
         (labels::STACK_NAME, stack_name.as_str()),
         (labels::STACK_SERVICE_NAME, full.as_str()),

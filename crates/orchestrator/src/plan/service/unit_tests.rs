@@ -53,6 +53,23 @@ fn a_unit_has_one_container_of_each_launch_config_on_one_host() {
 }
 
 #[test]
+fn a_rule_of_a_unit_compares_each_container_with_its_peers() {
+    let w = world().host("a").host("b").service("web", 2).sidekick("web", "log").change_service("web", |row| {
+        let rule = "io.rancher.stack_service.name=${stack_name}/${service_name}".to_owned();
+        let labels = [("io.rancher.scheduler.affinity:container_label_ne".to_owned(), rule)];
+        row.launch_config.as_mut().expect("has one").labels = Some(labels.into());
+    });
+    let w = w.settle();
+    assert_eq!(w.told(), ["s_web_1 running", "s_web_2 running", "s_web_log_1 running", "s_web_log_2 running"]);
+    let host = |name: &str| w.named(name).and_then(|row| row.host_id);
+    assert_ne!(host("s_web_1"), host("s_web_2"));
+    assert_eq!((host("s_web_1"), host("s_web_2")), (host("s_web_log_1"), host("s_web_log_2")));
+    let labels = w.named("s_web_log_1").and_then(|row| row.labels.clone()).unwrap_or_default();
+    let kept = &labels["io.rancher.scheduler.affinity:container_label_ne"];
+    assert_eq!(kept, "io.rancher.stack_service.name=s/web/log");
+}
+
+#[test]
 fn a_removed_container_comes_back_in_its_unit_with_what_depends_on_it() {
     let w = world().host("a").host("b").service("web", 1);
     let w = w.sidekick("web", "data").sidekick("web", "log").volumes_from("web", "data").settle();
