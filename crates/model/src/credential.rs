@@ -42,6 +42,7 @@ pub struct Credential {
 #[action(remove, output = "credential")]
 #[action(update, output = "credential")]
 #[extra_filters(registryId = "enum")]
+#[relation(certificate, computed)]
 #[common(account_id(ty = "reference[account]", nullable, filter, roles(admin = "cr", service = "cr")))]
 pub struct ApiKey {
     /// The access key.

@@ -342,7 +342,7 @@ async fn get(state: &ServerState, arrived: &Arrived, maker: CallMaker) -> Answer
         .store
         .read::<_, Failure, _>(move |store| {
             let call = maker.call(store)?;
-            if let Some(file) = managers::stacks::archive(store, &call) {
+            if let Some(file) = managers::file(store, &call) {
                 return Ok((file, call.principal));
             }
             let document = if is_root { Ok(render::versions(&call)) } else { read::get(store, &call) };

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use remuda_runtime::Random;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::digest::{Context, SHA256};
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 
 use crate::error::Error;
 use crate::store::Store;
@@ -28,6 +29,8 @@ const META_KEY: &str = "seal.key-id";
 #[derive(Clone)]
 pub struct Seal {
     key: Arc<LessSafeKey>,
+    /// What other keys are derived from.
+    root: Prk,
     id: String,
     path: PathBuf,
     random: Random,
@@ -89,7 +92,17 @@ impl Seal {
         context.update(b"remuda key id");
         context.update(bytes);
         let id = context.finish().as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        Seal { key: Arc::new(LessSafeKey::new(key)), id, path, random: random.clone() }
+        let root = Salt::new(HKDF_SHA256, b"remuda").extract(bytes);
+        Seal { key: Arc::new(LessSafeKey::new(key)), root, id, path, random: random.clone() }
+    }
+
+    /// A key for that purpose: the same one wherever the key file is the same, and no way back to it.
+    pub fn derived(&self, purpose: &str) -> [u8; KEY_LEN] {
+        let mut key = [0; KEY_LEN];
+        let purpose = [purpose.as_bytes()];
+        let expanded = self.root.expand(&purpose, HKDF_SHA256).and_then(|expanded| expanded.fill(&mut key));
+        expanded.expect("one hash is as long as the key");
+        key
     }
 
     /// Which key this is, without telling the key.

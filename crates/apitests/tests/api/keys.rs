@@ -3,7 +3,31 @@
 use remuda_apitests::{Harness, on_both_stores};
 use serde_json::{Value, json};
 
-on_both_stores!(secrets_are_shown_once, wrong_keys_are_refused, the_first_key_is_in_a_file);
+on_both_stores!(
+    secrets_are_shown_once,
+    wrong_keys_are_refused,
+    the_first_key_is_in_a_file,
+    a_key_has_a_client_certificate
+);
+
+async fn a_key_has_a_client_certificate(h: Harness) {
+    let project = h.project();
+    let key = project.create("apikeys", json!({"name": "n"})).await;
+    let link = key["links"]["certificate"].as_str().unwrap();
+    let zip = project.get(link).await.expect_status(200);
+    assert_eq!(zip.header("content-type"), Some("application/zip"));
+    assert_eq!(zip.header("content-disposition"), Some("attachment; filename=certificate.zip"));
+    for part in ["ca.pem", "cert.pem", "key.pem", "-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----"] {
+        assert!(zip.text.contains(part), "no {part} in {}", zip.text);
+    }
+    // It acts as the key, so it is for those alone who see the key.
+    let stranger = h.admin().create("projects", json!({"name": "other"})).await;
+    let stranger = h.admin().wait_state(&stranger, &["active"]).await;
+    let inside = h.admin().inside(stranger["id"].as_str().unwrap());
+    let path = format!("apikeys/{}/certificate", key["id"].as_str().unwrap());
+    inside.get(&path).await.expect_error(404, "Not Found", None);
+    h.anonymous().get(link).await.expect_error(401, "Unauthorized", None);
+}
 
 async fn secrets_are_shown_once(h: Harness) {
     let admin = h.admin();

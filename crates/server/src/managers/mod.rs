@@ -23,6 +23,7 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::handlers::write::Written;
 use crate::policy;
+use crate::reply::Reply;
 
 /// What a manager says to a GET.
 pub enum Answer {
@@ -235,6 +236,11 @@ pub fn follow_computed(
         (_, "stats" | "hostStats" | "containerStats") => host_access::stats(read, call, schema, row, link).map(Some),
         _ => Ok(None),
     }
+}
+
+/// What a link leads to that is a file; `None`: another thing was asked for.
+pub fn file(read: &Read<'_>, call: &Call) -> Option<Result<Reply, Failure>> {
+    stacks::archive(read, call).or_else(|| keys::certificate(read, call))
 }
 
 /// Whether an action that is no process is offered in the row's state.
