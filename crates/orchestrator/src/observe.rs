@@ -7,16 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::states::*;
-use remuda_model::{Container, Host, IpAddress, Mount, Port, StoragePool, Volume};
+use remuda_model::{Container, Host, IpAddress, Mount, Port, Service, StoragePool, Volume};
 use remuda_runtime::Random;
-use remuda_schema::{Id, Row, Time};
+use remuda_schema::{Id, Resource, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
 use remuda_wire::observe::{ContainerObserved, MountObserved, StartFailed, StateChange, StateReport, Status};
 
 use crate::native;
-use crate::plan::claims;
+use crate::plan::service::log;
+use crate::plan::{Audit, claims};
 use crate::scheduler::PortNeed;
 use crate::settings::Settings;
+use crate::steps;
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, is_start_once};
 
 /// Who reports, and when.
@@ -122,6 +124,7 @@ fn container(
     let ran = row.clone();
     if row != before {
         tx.update(&mut row)?;
+        tell_exit(tx, &before, &ran)?;
     }
     if up && (started || before.external_id != ran.external_id) {
         mounts(tx, who, &ran, &observed.mounts)?;
@@ -273,6 +276,25 @@ fn exit_message(observed: &ContainerObserved) -> String {
         message.push_str(error);
     }
     message
+}
+
+/// An exit that the host mends by itself is told on the service: the service sees a container that starts.
+fn tell_exit(tx: &mut Tx<'_>, before: &Row<Container>, now: &Row<Container>) -> Result<(), Error> {
+    let (Some(service), Some(message)) = (now.service_id, &now.meta.progress.message) else { return Ok(()) };
+    let is_news =
+        now.meta.state == STARTING && is_supervised(now) && before.meta.progress.message.as_ref() != Some(message);
+    if !is_news {
+        return Ok(());
+    }
+    let name = now.meta.name.as_deref().unwrap_or(&now.meta.uuid);
+    let line = Audit {
+        account_id: now.meta.account_id,
+        event_type: log::EVENT.to_owned(),
+        resource_type: Service::TYPE.to_owned(),
+        resource_id: service.number(),
+        description: format!("{name}: {message}").chars().take(1_000).collect(),
+    };
+    steps::audit(tx, &line)
 }
 
 /// A stopped container holds no ports.

@@ -127,6 +127,8 @@ pub enum ServiceAct {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
+    /// Project that may read it.
+    pub account_id: Option<i64>,
     pub event_type: String,
     pub resource_type: String,
     pub resource_id: i64,

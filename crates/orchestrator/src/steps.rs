@@ -7,7 +7,7 @@ use remuda_schema::{Id, Resource, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
 
 use crate::commands::{Context, stack_upgrade};
-use crate::plan::Step;
+use crate::plan::{Audit, Step};
 use crate::record::Record;
 use crate::rows;
 
@@ -23,7 +23,14 @@ pub fn apply(tx: &mut Tx<'_>, steps: &[Step], ctx: &Context) -> Result<(), Error
                 if let Some(service) = row.service_id {
                     let id = remuda_schema::id::encode(remuda_model::Service::TABLE, service.number());
                     let why = format!("Extra service instance is created by service.reconcile. Service id: {id}");
-                    audit(tx, row.meta.account_id, "instance.create", "instance", row.meta.id, &why)?;
+                    let line = Audit {
+                        account_id: row.meta.account_id,
+                        event_type: "instance.create".to_owned(),
+                        resource_type: "instance".to_owned(),
+                        resource_id: row.meta.id,
+                        description: why,
+                    };
+                    audit(tx, &line)?;
                 }
             }
             Step::ContainerAddress { row, requested } => {
@@ -37,34 +44,22 @@ pub fn apply(tx: &mut Tx<'_>, steps: &[Step], ctx: &Context) -> Result<(), Error
             Step::Claim(claim) => tx.claim(claim)?,
             Step::Release(claim) => drop(tx.release(claim)?),
             Step::ReleaseAll(holder) => drop(tx.release_all(holder)?),
-            Step::Audit(line) => {
-                let owner = tx
-                    .get::<Container>(&Scope::Everything, Id::new(line.resource_id))?
-                    .and_then(|row| row.meta.account_id);
-                audit(tx, owner, &line.event_type, &line.resource_type, line.resource_id, &line.description)?;
-            }
+            Step::Audit(line) => audit(tx, line)?,
         }
     }
     Ok(())
 }
 
 /// A line in the audit log about what the platform did by itself.
-fn audit(
-    tx: &mut Tx<'_>,
-    owner: Option<i64>,
-    event_type: &str,
-    resource_type: &str,
-    resource_id: i64,
-    description: &str,
-) -> Result<(), Error> {
+pub fn audit(tx: &mut Tx<'_>, line: &Audit) -> Result<(), Error> {
     let data = AuditLog {
-        event_type: Some(event_type.to_owned()),
-        resource_type: Some(resource_type.to_owned()),
-        resource_id: Some(resource_id),
+        event_type: Some(line.event_type.clone()),
+        resource_type: Some(line.resource_type.clone()),
+        resource_id: Some(line.resource_id),
         ..AuditLog::default()
     };
-    let mut row = Row::new(owner, "", data);
-    row.meta.description = Some(description.to_owned());
+    let mut row = Row::new(line.account_id, "", data);
+    row.meta.description = Some(line.description.clone());
     tx.insert(row).map(drop)
 }
 

@@ -1,9 +1,9 @@
 //! The audit log (`access-control.md` §11).
 
-use remuda_apitests::{Harness, on_both_stores};
+use remuda_apitests::{Api, Harness, PATIENCE, on_both_stores};
 use serde_json::{Value, json};
 
-on_both_stores!(writes_are_logged_and_reads_are_not);
+on_both_stores!(writes_are_logged_and_reads_are_not, services_8_what_reconcile_does_is_told_on_the_service);
 
 async fn writes_are_logged_and_reads_are_not(h: Harness) {
     let project = h.project();
@@ -42,4 +42,52 @@ async fn writes_are_logged_and_reads_are_not(h: Harness) {
     let found = project.get(&format!("auditlogs?resourceType=environment&resourceId={id}")).await;
     assert_eq!(found.column("eventType"), ["api.stack.create"]);
     project.post("auditlogs", json!({})).await.expect_error(405, "Method not allowed", None);
+}
+
+async fn services_8_what_reconcile_does_is_told_on_the_service(h: Harness) {
+    h.hosts(1).await;
+    let project = h.project();
+    let stack = project.create("environments", json!({"name": "s"})).await;
+    let stack = project.wait_state(&stack, &["active"]).await;
+    let service = async |name: &str, image: &str, scale: u32| {
+        let config = json!({"imageUuid": image});
+        let body = json!({"name": name, "environmentId": stack["id"], "scale": scale, "startOnCreate": true,
+                          "launchConfig": config});
+        project.create("services", body).await
+    };
+    let web = service("web", "sim:web", 2).await;
+    let own = web["links"]["self"].as_str().unwrap();
+    project.wait_state(&web, &["active"]).await;
+    until(&project, &web, "Created: s_web_1, s_web_2").await;
+    project.put(own, json!({"scale": 1})).await.expect_status(200);
+    project.wait_state(&web, &["active"]).await;
+    until(&project, &web, "Removed because the scale is 1: s_web_2").await;
+    let first = project.get("containers?name=s_web_1").await.body["data"][0].clone();
+    project.delete(first["links"]["self"].as_str().unwrap()).await.expect_status(200);
+    until(&project, &web, "Created: s_web_1").await;
+    let job = service("job", "sim:run-for/20ms/exit/3", 1).await;
+    until(&project, &job, "s_job_1: Exited with code 3").await;
+    let lines = project.get(&log(&web)).await.expect_status(200);
+    assert!(lines.column("eventType").iter().any(|event| event == "service.reconcile"));
+    assert!(lines.column("accountId").iter().all(|account| account == "1a5"));
+}
+
+fn log(service: &Value) -> String {
+    format!("auditlogs?resourceType=service&resourceId={}", service["id"].as_str().unwrap())
+}
+
+/// Reads the log of the service until it has that line.
+async fn until(project: &Api, service: &Value, line: &str) {
+    let reading = async {
+        loop {
+            let lines = project.get(&log(service)).await.expect_status(200).column("description");
+            if lines.iter().any(|text| text.as_str().is_some_and(|text| text.starts_with(line))) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, reading).await.is_err() {
+        panic!("waited for `{line}`: {:?}", project.get(&log(service)).await.column("description"));
+    }
 }

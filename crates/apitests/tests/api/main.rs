@@ -5,6 +5,7 @@ mod affinity;
 mod audit;
 mod bad_input;
 mod conventions;
+mod error_index;
 mod errors;
 mod hosts;
 mod keys;

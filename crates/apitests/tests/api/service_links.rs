@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 on_both_stores!(
     services_10_1_links_are_set_added_and_removed,
     services_10_1_wrong_links_are_refused,
+    services_10_1_links_are_found_in_any_case,
     services_10_3_links_follow_labels,
     services_10_4_containers_are_shown_by_label,
     services_3_2_consumed_services_come_first,
@@ -204,6 +205,20 @@ async fn services_10_4_containers_are_shown_by_label(h: Harness) {
     project.delete(own(&web)).await.expect_status(200);
     project.wait_state(&web, &["removed"]).await;
     assert_eq!(project.get(own(&early)).await.body["state"], "running");
+}
+
+async fn services_10_1_links_are_found_in_any_case(h: Harness) {
+    let project = h.project();
+    let s = stack(&project).await;
+    let web = service(&project, &s, "web", json!({})).await;
+    let db = service(&project, &s, "db", json!({})).await;
+    let input = json!({"serviceLinks": [link(&db, json!("MyDb")), link(&db, json!("other"))]});
+    project.post(&format!("{}/?action=setservicelinks", own(&web)), input).await.expect_status(200);
+    for filter in ["name=MyDb", "name=MYDB", "name_prefix=My", "name_like=%25YDB", "name_ne=OTHER", "name_notlike=O%25"]
+    {
+        let found = project.get(&format!("serviceConsumeMaps?{filter}")).await.expect_status(200).column("name");
+        assert_eq!(found, ["mydb"], "{filter}");
+    }
 }
 
 async fn services_3_2_consumed_services_come_first(h: Harness) {

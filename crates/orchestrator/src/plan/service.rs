@@ -7,6 +7,7 @@
 pub mod awaited;
 pub mod create;
 pub mod draft;
+pub mod log;
 pub mod reconcile;
 pub mod restart;
 pub mod retained;
@@ -97,12 +98,21 @@ pub fn status_of(container: &Row<Container>) -> String {
     format!("Waiting for [instance:{name}]. Instance status: {status}")
 }
 
-pub fn take_away(container: &Row<Container>, service: &Row<Service>, why: &str, moment: Moment<'_>, plan: &mut Plan) {
+/// Asks for the container's removal; whether it was not on its way already.
+pub fn take_away(
+    container: &Row<Container>,
+    service: &Row<Service>,
+    why: &str,
+    moment: Moment<'_>,
+    plan: &mut Plan,
+) -> bool {
     let mut next = container.clone();
-    if transitions::remove(&mut next, moment.settings, moment.now) {
+    let goes = transitions::remove(&mut next, moment.settings, moment.now);
+    if goes {
         plan.write(next);
         plan.steps.push(Step::Audit(audit("instance.delete", container.meta.id, service, why)));
     }
+    goes
 }
 
 /// The same, when its unit ends with it.
@@ -112,14 +122,15 @@ pub fn take_away_unit(
     why: &str,
     moment: Moment<'_>,
     plan: &mut Plan,
-) {
+) -> bool {
     let mut ending = container.clone();
     ending.unit_ended = true;
-    take_away(&ending, service, why, moment, plan);
+    take_away(&ending, service, why, moment, plan)
 }
 
 fn audit(event_type: &str, container: i64, service: &Row<Service>, why: &str) -> Audit {
     Audit {
+        account_id: service.meta.account_id,
         event_type: event_type.to_owned(),
         resource_type: "instance".to_owned(),
         resource_id: container,

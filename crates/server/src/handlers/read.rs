@@ -32,7 +32,8 @@ pub fn get(read: &Read<'_>, call: &Call) -> Result<Document, Failure> {
 }
 
 fn list(read: &Read<'_>, call: &Call, schema: &'static Schema) -> Result<Document, Failure> {
-    let asked = filter::parse(schema, call.pairs());
+    let mut asked = filter::parse(schema, call.pairs());
+    managers::fold_case(schema, &mut asked);
     if let Answer::Given(document) = managers::list(read, call, schema, &asked)? {
         return Ok(document);
     }

@@ -70,6 +70,24 @@ pub fn check_id(call: &Call) -> Result<(), ApiError> {
     if decode(id).is_none() { Err(ApiError::new(Code::NotFound)) } else { Ok(()) }
 }
 
+/// Names of links know no case and are stored in lower case; a filter finds them however they are written.
+pub fn fold_case(schema: &Schema, asked: &mut filter::Query) {
+    if schema.name != "serviceConsumeMap" {
+        return;
+    }
+    for condition in asked.conditions.iter_mut().filter(|condition| condition.field == "name") {
+        use filter::{Operand, Test};
+        match &mut condition.test {
+            Test::Eq(Operand::Text(text))
+            | Test::Ne(Operand::Text(text))
+            | Test::Prefix(text)
+            | Test::Like(text)
+            | Test::NotLike(text) => text.make_ascii_lowercase(),
+            _ => {}
+        }
+    }
+}
+
 /// Rows that a list shows. Keys are those of the account that asks, also to administrators.
 pub fn list_scope(call: &Call, schema: &Schema, asked: &filter::Query) -> Scope {
     let names_account = asked.conditions.iter().any(|condition| condition.field == "accountId");

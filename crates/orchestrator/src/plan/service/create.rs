@@ -107,6 +107,7 @@ fn fill(pass: &mut Pass<'_>, unit: &Unit<'_>, host: Option<i64>, next: &mut Row<
         if let Some(mut new) = draft(stack, row, place, pass.moment) {
             new.links.extend(consumed(pass.world, row));
             name_services_in_full(pass.world, stack, &mut new.row);
+            pass.log.say("Created", &new.row);
             plan.steps.push(Step::ContainerCreate(Box::new(new)));
         }
         pass.wait(None);

@@ -8,6 +8,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, Service};
 use remuda_schema::{Row, Time};
 
+use super::log::Log;
 use super::units::{
     Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
 };
@@ -64,7 +65,8 @@ pub fn pass(
 ) -> (Option<String>, bool) {
     let Members { live, leaving } = members(world, row.meta.id);
     let (exchange, returning) = (Exchange::under_way(row), Returning::of(world, row));
-    let mut pass = Pass { world, row, moment, leaving, exchange, returning, waiting: None, settled: true };
+    let mut pass =
+        Pass { world, row, moment, leaving, exchange, returning, log: Log::default(), waiting: None, settled: true };
     let mut keep: Vec<Unit<'_>> = Vec::new();
     for unit in group(&live) {
         pass.sort_out(unit, &mut keep, plan);
@@ -83,6 +85,7 @@ pub fn pass(
     if pass.settled {
         retained::give_up_unused(world, row, next, plan);
     }
+    plan.steps.extend(pass.log.steps(row));
     (pass.waiting, pass.settled)
 }
 
@@ -94,6 +97,7 @@ pub(super) struct Pass<'a> {
     pub(super) leaving: Vec<&'a Arc<Row<Container>>>,
     exchange: Option<Exchange<'a>>,
     pub(super) returning: Returning<'a>,
+    pub(super) log: Log,
     waiting: Option<String>,
     settled: bool,
 }
@@ -116,15 +120,28 @@ impl<'a> Pass<'a> {
         self.exchange.as_ref().is_some_and(|exchange| exchange.awaits(unit))
     }
 
-    fn take(&mut self, container: &'a Arc<Row<Container>>, why: &str, plan: &mut Plan) {
-        take_away(container, self.row, why, self.moment, plan);
+    /// What hinders the service is told when it becomes the service's message, and not again while it is.
+    fn tell_wait(&mut self, container: &Row<Container>) {
+        let status = status_of(container);
+        let writes_message = matches!(self.row.meta.state.as_str(), ACTIVE | ACTIVATING | UPDATING_ACTIVE);
+        if writes_message && self.waiting.is_none() && self.row.meta.progress.message.as_ref() != Some(&status) {
+            self.log.say_plainly(status);
+        }
+    }
+
+    fn take(&mut self, container: &'a Arc<Row<Container>>, why: &str, because: &str, plan: &mut Plan) {
+        if take_away(container, self.row, why, self.moment, plan) {
+            self.log.say(&format!("Removed because {because}"), container);
+        }
         self.leaving.push(container);
         self.settled = false;
     }
 
-    fn take_unit(&mut self, unit: Unit<'a>, why: &str, plan: &mut Plan) {
+    fn take_unit(&mut self, unit: Unit<'a>, why: &str, because: &str, plan: &mut Plan) {
         for container in unit.members.into_values() {
-            take_away_unit(container, self.row, why, self.moment, plan);
+            if take_away_unit(container, self.row, why, self.moment, plan) {
+                self.log.say(&format!("Removed because {because}"), container);
+            }
             self.leaving.push(container);
         }
         self.settled = false;
@@ -139,16 +156,16 @@ impl<'a> Pass<'a> {
         let unhealthy =
             |row: &Row<Container>| row.health_state.as_deref() == Some(UNHEALTHY) && row.meta.state == RUNNING;
         let doom = if unit.members.values().any(|row| host_is_gone(row)) {
-            Some(BAD)
+            Some((BAD, "its host is gone"))
         } else if self.awaits_exchange(&unit) {
             return keep.push(unit);
         } else if unit.members.values().any(|row| unhealthy(row)) {
-            Some(UNHEALTHY_ONE)
+            Some((UNHEALTHY_ONE, "it is unhealthy"))
         } else {
             None
         };
-        if let Some(why) = doom {
-            return self.take_unit(unit, why, plan);
+        if let Some((why, because)) = doom {
+            return self.take_unit(unit, why, because, plan);
         }
         let failed: Vec<(&str, &Arc<Row<Container>>)> = unit
             .members
@@ -163,16 +180,18 @@ impl<'a> Pass<'a> {
                 && matches!(scheduler::place_apart(self.world, row), Placement::On(other) if unit.host() != Some(other))
         };
         if unit.members.len() > 1 && !self.row.is_global() && failed.iter().any(|(_, row)| moves(row)) {
-            return self.take_unit(unit, MISPLACED, plan);
+            return self.take_unit(unit, MISPLACED, "its host has no room for its sidekicks", plan);
         }
         for (name, container) in failed {
             let due = replace_after(self.world, self.row.meta.id, container, self.moment);
             if due > self.moment.now {
                 plan.look_again(due);
+                self.tell_wait(container);
                 self.wait(Some(status_of(container)));
             } else {
                 unit.members.remove(name);
-                self.take(container, BAD, plan);
+                let reason = container.meta.progress.message.as_deref().unwrap_or("it did not start");
+                self.take(container, BAD, &format!("it failed ({reason})"), plan);
             }
         }
         if !unit.members.is_empty() {
@@ -197,8 +216,12 @@ impl<'a> Pass<'a> {
                 extra.extend(keep.drain(..keep.len() - scale));
             }
         }
+        let because = match self.row.is_global() {
+            true => "its host is not one for it".to_owned(),
+            false => format!("the scale is {}", wanted(self.row)),
+        };
         for unit in extra.into_iter().take(AT_ONCE) {
-            self.take_unit(unit, EXTRA, plan);
+            self.take_unit(unit, EXTRA, &because, plan);
         }
         keep.sort_by_key(|unit| unit.index);
     }
@@ -212,7 +235,7 @@ impl<'a> Pass<'a> {
                 if has_all { None } else { unit.members.keys().copied().find(|member| member == name) }
             });
             let Some(container) = lost.and_then(|name| unit.members.remove(name)) else { return };
-            self.take(container, BAD, plan);
+            self.take(container, BAD, "what it refers to is made again", plan);
         }
     }
 
@@ -238,6 +261,7 @@ impl<'a> Pass<'a> {
                     let mut started = (***container).clone();
                     transitions::start(&mut started, self.moment.settings, self.moment.now);
                     plan.write(started);
+                    self.log.say(&stopped_with(container), container);
                     self.settled = false;
                 }
                 ERROR | ERRORING => self.settled = false,
@@ -263,6 +287,13 @@ fn start_is_due(container: &Row<Container>, moment: Moment<'_>, plan: &mut Plan)
             false
         }
         _ => true,
+    }
+}
+
+fn stopped_with(container: &Row<Container>) -> String {
+    match container.exit_code {
+        Some(code) => format!("Started again after it stopped with code {code}"),
+        None => "Started again after it stopped".to_owned(),
     }
 }
 
