@@ -16,6 +16,7 @@ pub mod globals;
 pub mod items;
 pub mod legacy;
 pub mod output;
+pub mod overview;
 pub mod paint;
 pub mod plan;
 pub mod progress;

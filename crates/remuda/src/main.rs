@@ -6,8 +6,9 @@ mod server;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use remuda_cli::legacy::{Name, compose, rancher};
+use remuda_cli::overview::{grouped, overview};
 
 /// The whole command line.
 #[derive(Parser)]
@@ -71,10 +72,11 @@ async fn old<Line, Run: Future<Output = u8>>(
 async fn run() -> ExitCode {
     // One provider for every TLS connection; the only error is that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let root = grouped(Cli::command());
+    let cli = Cli::from_arg_matches(&root.clone().get_matches()).unwrap_or_else(|error| error.exit());
     let Some(command) = cli.command else {
         // What there is to say, said well: no error.
-        drop(Cli::command().print_help());
+        print!("{}", overview(&root, &cli.globals));
         return ExitCode::SUCCESS;
     };
     match command {
@@ -105,5 +107,16 @@ fn report(ended: anyhow::Result<()>) -> ExitCode {
             eprintln!("remuda: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_in_the_overview() {
+        assert_eq!(remuda_cli::overview::ungrouped(&Cli::command()), Vec::<String>::new());
+        Cli::command().debug_assert();
     }
 }

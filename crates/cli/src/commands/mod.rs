@@ -32,9 +32,9 @@ use crate::session::Session;
 /// Commands of the client.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create and start the services of a compose file
+    /// Create, upgrade and start the services of the compose file
     Up(up::Args),
-    /// Create the services of a compose file without starting them
+    /// Create the services of the compose file without starting them
     Create(up::CreateArgs),
     /// Stop and remove the services of the compose file, and the stack when nothing is left in it
     Down(down::Args),
@@ -56,7 +56,7 @@ pub enum Command {
     Start(lifecycle::StartArgs),
     /// Stop services or containers; everything is kept
     Stop(lifecycle::StopArgs),
-    /// Restart containers
+    /// Restart services or containers
     Restart(lifecycle::RestartArgs),
     /// Remove services, stacks, containers, hosts or volumes
     Rm(lifecycle::RmArgs),
