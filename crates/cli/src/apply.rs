@@ -146,12 +146,8 @@ impl Applying<'_> {
         self.session.progress.say(&self.title(name), "creating", None);
         let mut body = body.clone();
         body["environmentId"] = self.stack.id().into();
-        let row = self.session.client.create(work.service.kind.collection(), &body).await;
-        let row = match row {
-            Ok(row) => self.session.client.wait_settled(&row, self.session.globals.timeout()).await,
-            Err(error) => Err(error),
-        };
-        row.map_err(|error| self.failed(name, error.into()))
+        let made = self.session.client.create(work.service.kind.collection(), &body).await;
+        made.map_err(|error| self.failed(name, error.into()))
     }
 
     fn failed(&self, name: &str, failure: Failure) -> Failure {
@@ -180,7 +176,10 @@ impl Applying<'_> {
     ) -> Result<Resource, Failure> {
         let name = &work.service.name;
         let title = self.title(name);
-        // Links do not wait: they are there before anything runs.
+        if let Some(Step::Create(_)) = work.steps.first() {
+            row = self.session.client.wait_settled(&row, self.session.globals.timeout()).await?;
+        }
+        // Links do not wait for other services: they are there before anything runs.
         for step in &work.steps {
             if let Step::Link(links) = step {
                 let links = links.iter().filter_map(|link| link_input(link, ids)).collect::<Vec<_>>();
@@ -254,6 +253,7 @@ impl Applying<'_> {
         let scaled;
         let (change, said, goal): (Change<'_>, &str, fn(&Resource) -> Verdict) = match step {
             Step::Create(_) | Step::Link(_) => return Ok(row),
+            Step::Settle if self.patience == Patience::None => return Ok(row),
             Step::Update(fields) => (Change::Update(fields), "Updating", settled),
             Step::Upgrade(input) => (Change::Action("upgrade", input), "Upgrading", upgraded),
             Step::Finish => (Change::Action("finishupgrade", &null), "Confirming", settled),
@@ -263,6 +263,11 @@ impl Applying<'_> {
                 (Change::Update(&scaled), "Setting scale", settled)
             }
             Step::Activate => (Change::Action("activate", &null), "Starting", active),
+            Step::Settle => {
+                let title = self.title(name);
+                let watch = |row: &Resource| progress.row(&title, row);
+                return Ok(self.session.client.wait(&row, self.session.globals.timeout(), settled, watch).await?);
+            }
             Step::Restart(input) => (Change::Action("restart", input), "Restarting", active),
         };
         let title = self.title(name);

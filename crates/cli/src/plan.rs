@@ -96,6 +96,8 @@ pub enum Step {
     Rollback,
     Scale(i64),
     Activate,
+    /// Nothing is asked for, but something is under way, or has failed.
+    Settle,
     /// Because something it depends on was upgraded.
     Restart(Value),
 }
@@ -289,6 +291,10 @@ fn work(
         && matches!(row.state(), "inactive" | "registering" | "deactivating")
     {
         steps.push(Step::Activate);
+    }
+    let starts_something = steps.iter().any(|step| !matches!(step, Step::Link(_)));
+    if wish.goal != Goal::Created && !starts_something && (row.is_transitioning() || row.has_failed()) {
+        steps.push(Step::Settle);
     }
     Ok((Work { service: service.clone(), row: Some(row.clone()), diff: Some(diff), steps, after }, warning))
 }

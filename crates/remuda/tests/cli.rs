@@ -159,7 +159,12 @@ fn without_hosts_everything_is_empty_and_every_mistake_has_its_code() {
     assert_eq!(world.ok(&["ps", "-c", "-o", "json"]), "[]\n");
     assert_eq!(world.ok(&["host", "ls", "--no-headers"]), "");
     assert_eq!(world.ok(&["env", "-o", "name"]), "Default\n");
-    assert!(world.ok(&[]).contains("Usage: remuda"));
+    let overview = world.ok(&[]);
+    for part in
+        ["Usage: remuda", "\nProject (compose.yaml", "  up          Create", &format!("Context: ({})", world.url)]
+    {
+        assert!(overview.contains(part), "no {part:?} in {overview}");
+    }
     assert!(world.ok(&["completion", "bash"]).contains("remuda"));
     assert!(world.ok(&["version"]).contains(concat!("server  ", env!("CARGO_PKG_VERSION"))));
     assert!(world.ok(&["server", "status"]).contains("database"));
@@ -676,6 +681,24 @@ fn every_example_compiles_and_comes_up_on_simulated_hosts() {
         of(&["down", "--yes"]);
     }
     assert_eq!(world.ok(&["stack", "ls", "-q"]), "");
+}
+
+#[test]
+fn one_service_that_does_not_come_up_stops_no_other() {
+    let world = World::with_hosts();
+    let nowhere = "labels: {io.rancher.scheduler.affinity:host_label: nowhere=there}";
+    world.write(
+        "compose.yaml",
+        &format!("name: part\nservices:\n  lost: {{image: 'sim:lost', {nowhere}}}\n  well: {{image: 'sim:well'}}\n"),
+    );
+    // Why it waits is said while it waits and at the end.
+    world.refused(&["up", "-d", "--timeout", "5s"], 5, "service lost");
+    assert_eq!(world.ok(&["ps", "well", "-q"]).lines().count(), 1);
+    let run = world.run(&["-o", "json", "up", "-d", "--timeout", "1s"]);
+    let last: Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["error"]["code"], &last["error"]["kind"]), (&"timeout".into(), &"service".into()), "{run:?}");
+    let ids = world.ok(&["up", "--no-wait", "well"]);
+    assert!(ids.starts_with("1s") && ids.lines().count() == 1, "{ids}");
 }
 
 #[test]

@@ -188,6 +188,9 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let (project, rows) =
         bring(session, wish, args.images(), args.wait.patience(&session.globals), args.dry_run).await?;
     let Some(rows) = rows else { return Ok(exit::DONE) };
+    if args.wait.no_wait {
+        rows.iter().try_for_each(|row| session.out.line(row.id()))?;
+    }
     if args.detach || args.dry_run || args.wait.wait || args.wait.no_wait || session.globals.wait {
         return Ok(exit::DONE);
     }
@@ -218,10 +221,11 @@ pub async fn bring(
     }
     prepare(session, &plan, images).await?;
     let n_services = plan.works.len();
+    let does_nothing = plan.is_empty();
     let begun = format!("Project [{}]: Starting project ", project.stack);
     session.progress.old(&begun);
     let applied = apply(session, &project.stack, plan, &found, patience).await?;
-    finish(session, n_services, &wish, &applied);
+    finish(session, n_services, does_nothing, &wish, &applied);
     session.progress.old(&begun.replace("Starting project", "Project started"));
     if let Some(failure) = report(session, applied.failures) {
         return Err(failure);
@@ -257,9 +261,12 @@ pub fn report(session: &Session, mut failures: Vec<Failure>) -> Option<Failure> 
     Some(if failures.is_empty() { last } else { Failure { exit: exit::FAILED, ..last } })
 }
 
-fn finish(session: &Session, n_services: usize, wish: &Wish, applied: &Applied) {
+fn finish(session: &Session, n_services: usize, does_nothing: bool, wish: &Wish, applied: &Applied) {
     let plural = if n_services == 1 { "" } else { "s" };
     let mut text = format!("{n_services} service{plural}");
+    if does_nothing {
+        text.push_str(", nothing to do");
+    }
     for (count, word) in [(applied.n_upgraded, "upgraded"), (applied.failures.len(), "failed")] {
         if count > 0 {
             text.push_str(&format!(", {count} {word}"));

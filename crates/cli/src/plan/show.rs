@@ -107,6 +107,7 @@ fn step(step: &Step) -> String {
         Step::Rollback => "roll back the upgrade".to_owned(),
         Step::Scale(scale) => format!("scale to {scale}"),
         Step::Activate => "start".to_owned(),
+        Step::Settle => "wait for what is under way".to_owned(),
         Step::Restart(_) => "restart".to_owned(),
     }
 }

@@ -76,6 +76,17 @@ fn up_of_what_is_there_does_nothing() {
 }
 
 #[test]
+fn what_is_under_way_or_failed_is_waited_for() {
+    let mut found = in_state(on_server(SHOP), "db", "activating");
+    let idx = found.services.iter().position(|row| row.name() == "db").expect("known");
+    for transitioning in ["yes", "error"] {
+        found.services[idx].0["transitioning"] = transitioning.into();
+        assert_eq!(told(SHOP, &found, &up()), "db: wait for what is under way", "{transitioning}");
+    }
+    assert_eq!(told(SHOP, &found, &Wish { goal: Goal::Created, ..up() }), "");
+}
+
+#[test]
 fn a_named_service_brings_those_it_needs_and_that_do_not_run() {
     let wish = Wish { named: vec!["web".to_owned()], ..up() };
     assert_eq!(told(SHOP, &Found::default(), &wish), "db: create, start; web: create, link to db as store, start");
