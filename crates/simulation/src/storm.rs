@@ -114,6 +114,7 @@ pub async fn rage(simulation: &mut Simulation, lasts: Duration) -> Result<()> {
     apply(simulation, Repair::ServerStart).await?;
     // With all hosts in use there is room for everything that was asked for.
     users::hosts_activate(simulation).await?;
+    users::upgrades_end(simulation).await?;
     simulation.note("the storm is over");
     Ok(())
 }

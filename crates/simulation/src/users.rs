@@ -17,6 +17,9 @@ enum Deed {
     ServiceCreate,
     ServiceScale,
     ContainerCreate,
+    /// In place, some units at a time.
+    Upgrade,
+    Restart,
     /// An action that the resource offers.
     Act(&'static str, &'static [&'static str]),
     Remove(&'static str),
@@ -27,7 +30,10 @@ const DEEDS: &[(u64, Deed)] = &[
     (5, Deed::ServiceCreate),
     (6, Deed::ServiceScale),
     (3, Deed::ContainerCreate),
+    (5, Deed::Upgrade),
+    (2, Deed::Restart),
     (4, Deed::Act("services", &["activate", "deactivate"])),
+    (5, Deed::Act("services", &["finishupgrade", "rollback", "cancelupgrade", "cancelrollback"])),
     (5, Deed::Act("containers", &["start", "stop", "restart", "restore", "purge"])),
     (1, Deed::Act("environments", &["activateservices", "deactivateservices"])),
     (2, Deed::Act("hosts", &["activate", "deactivate"])),
@@ -70,6 +76,18 @@ pub async fn deed(simulation: &mut Simulation) -> Result<()> {
             request(simulation, "PUT", &path, json!({ "scale": scale })).await
         }
         Some(Deed::ContainerCreate) => container_create(simulation).await,
+        Some(Deed::Upgrade) => {
+            let strategy = json!({ "inServiceStrategy": {
+                "batchSize": simulation.chance.below(2) + 1, "intervalMillis": 1000,
+                "startFirst": simulation.chance.below(2) == 0,
+                "launchConfig": { "imageUuid": format!("sim:image{}", simulation.chance.below(5)) },
+            }});
+            service_act(simulation, "upgrade", strategy).await
+        }
+        Some(Deed::Restart) => {
+            let strategy = json!({ "rollingRestartStrategy": { "batchSize": 1, "intervalMillis": 1000 } });
+            service_act(simulation, "restart", strategy).await
+        }
         Some(Deed::Act(plural, wanted)) => {
             let rows = list(simulation, plural).await?;
             let Some(row) = one(simulation, &rows) else { return Ok(()) };
@@ -87,6 +105,68 @@ pub async fn deed(simulation: &mut Simulation) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Does something to a service that offers it.
+async fn service_act(simulation: &mut Simulation, action: &str, input: Value) -> Result<()> {
+    let services = list(simulation, "services").await?;
+    let offering: Vec<&Value> = services.iter().filter(|row| row["actions"][action].is_string()).collect();
+    let Some(service) = one(simulation, &offering) else { return Ok(()) };
+    let path = format!("{}?action={action}", path(service, "services"));
+    request(simulation, "POST", &path, input).await
+}
+
+/// Brings every upgrade to its end, one way or the other.
+pub async fn upgrades_end(simulation: &mut Simulation) -> Result<()> {
+    const ENDED: [&str; 8] = [
+        "active",
+        "inactive",
+        "activating",
+        "deactivating",
+        "updating-active",
+        "updating-inactive",
+        "removing",
+        "restarting",
+    ];
+    let deadline = simulation.seams.clock.instant() + std::time::Duration::from_secs(60 * 60);
+    loop {
+        let services = list(simulation, "services").await?;
+        let under_way: Vec<&Value> =
+            services.iter().filter(|row| !ENDED.contains(&row["state"].as_str().unwrap_or_default())).collect();
+        if under_way.is_empty() {
+            return Ok(());
+        }
+        let told = |row: &&Value| format!("{} {} {}", row["name"], row["state"], row["transitioningMessage"]);
+        ensure!(
+            simulation.seams.clock.instant() < deadline,
+            "upgrades do not end: {}",
+            under_way.iter().map(told).collect::<Vec<_>>().join(", ")
+        );
+        for service in under_way {
+            let ways = if simulation.chance.below(2) == 0 {
+                ["finishupgrade", "rollback"]
+            } else {
+                ["rollback", "finishupgrade"]
+            };
+            if let Some(way) = ways.iter().find(|way| service["actions"][**way].is_string()) {
+                let path = format!("{}?action={way}", path(service, "services"));
+                request(simulation, "POST", &path, json!({})).await?;
+            }
+        }
+        simulation.seams.clock.sleep(std::time::Duration::from_secs(5)).await;
+    }
+}
+
+/// Gives a host up that will not come back, as somebody does whose machine burned.
+pub async fn host_remove(simulation: &mut Simulation, name: &str) -> Result<()> {
+    let hosts = list(simulation, "hosts").await?;
+    let host = hosts.iter().find(|host| host["name"] == name).cloned().unwrap_or_default();
+    let path = path(&host, "hosts");
+    simulation.call("POST", &format!("{path}?action=deactivate"), &json!({})).await?;
+    simulation.until(&path, |host| host["state"] == "inactive").await?;
+    simulation.call("DELETE", &path, &Value::Null).await?;
+    simulation.until(&path, |host| host["state"] == "removed" || host["state"] == "purged").await?;
+    Ok(())
 }
 
 /// Takes every host into use again, as soon as it can be.

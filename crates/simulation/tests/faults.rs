@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use remuda_simulation::{Simulation, invariants, storm};
+use remuda_simulation::{Simulation, invariants, storm, users};
 
 /// Seeds of an ordinary run, shared by the tests below so that they run side by side.
 const N_SEEDS: u64 = 12;
@@ -41,6 +41,16 @@ async fn weather(simulation: &mut Simulation) -> Result<()> {
         simulation.host(name).await?;
     }
     storm::rage(simulation, LASTS).await?;
+    invariants::settle(simulation).await?;
+    // A machine that is lost for good: another takes its place and its work.
+    let lost = usize::try_from(simulation.chance.below(simulation.machines.len() as u64))?;
+    let machine = &mut simulation.machines[lost];
+    let name = machine.name.clone();
+    machine.cable.unplug();
+    machine.agent_crash();
+    simulation.host("four").await?;
+    users::host_remove(simulation, &name).await?;
+    simulation.machines.remove(lost);
     invariants::settle(simulation).await?;
     // Killing every process changes nothing of what runs.
     let before: Vec<_> = simulation.machines.iter().map(|machine| machine.engine.census()).collect();
