@@ -126,7 +126,7 @@ pub struct Workload {
     /// Memory limit in bytes.
     #[field(create, nullable)]
     pub memory: Option<i64>,
-    /// Memory in bytes the container is held to when the host has little left.
+    /// Memory in bytes that the scheduler keeps free for it, and that Docker holds it to when the host has little left.
     #[field(create, nullable)]
     pub memory_reservation: Option<i64>,
     /// Limit of memory and swap in bytes; -1 for none.
@@ -135,6 +135,9 @@ pub struct Workload {
     /// How eagerly the kernel swaps it out, from 0 to 100; control groups of version 1.
     #[field(create, nullable)]
     pub memory_swappiness: Option<i64>,
+    /// Thousandths of a processor that the scheduler keeps free for it.
+    #[field(create, nullable, max_length = 255)]
+    pub milli_cpu_reservation: Option<i64>,
     /// Container whose network to share.
     #[field(create, nullable, filter)]
     pub network_container_id: Option<Id<Container>>,

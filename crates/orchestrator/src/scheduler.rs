@@ -13,8 +13,9 @@ use std::fmt;
 
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, UPDATING_ACTIVE};
-use remuda_model::{Container, Host, LaunchConfig};
+use remuda_model::{Container, Host, LaunchConfig, Workload};
 use remuda_schema::Row;
+use serde_json::Value;
 
 use crate::plan::service::units::config_name;
 use crate::world::{World, dependencies};
@@ -148,6 +149,7 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
     rules.push(Box::new(ENGINE));
     let ports = world.ports_of(container.meta.id).filter_map(|row| PortNeed::of(&row.data));
     let mut ports: Vec<PortNeed> = ports.filter(|_| publishes(container.network_mode.as_deref())).collect();
+    let mut reserved = RESOURCES.map(|resource| (resource.of)(container));
     match unit_host(world, container) {
         Some(host) => rules.push(Box::new(OneOf { name: "unit", hosts: vec![host] })),
         // The others of the unit follow to the same host: it must do for them, too.
@@ -156,11 +158,17 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
                 let specs = config.ports.iter().flatten().filter_map(|text| PortSpec::parse(text).ok());
                 let specs = specs.filter(|_| publishes(config.network_mode.as_deref()));
                 ports.extend(specs.filter_map(PortNeed::of_spec));
+                for (resource, sum) in RESOURCES.iter().zip(&mut reserved) {
+                    *sum = sum.saturating_add((resource.of)(config));
+                }
                 if let Some(host) = config.requested_host_id {
                     rules.push(Box::new(OneOf { name: "requestedHost", hosts: vec![host.number()] }));
                 }
             }
         }
+    }
+    for (resource, amount) in RESOURCES.into_iter().zip(reserved).filter(|(_, amount)| *amount > 0) {
+        rules.push(Box::new(Reserves { resource, amount, container: container.meta.id }));
     }
     if !ports.is_empty() {
         rules.push(Box::new(Ports { container: container.meta.id, ports }));
@@ -268,6 +276,58 @@ impl Constraint for Works {
     }
 }
 
+/// Something of a host that containers reserve a part of (`scheduling-and-health.md` §3.3).
+#[derive(Clone, Copy)]
+struct Resource {
+    what: &'static str,
+    /// What a container reserves.
+    of: fn(&Workload) -> i64,
+    /// What a host has; `None` while it has not said.
+    total: fn(&Host) -> Option<i64>,
+}
+
+const RESOURCES: [Resource; 2] = [
+    Resource {
+        what: "bytes of memory",
+        of: |workload| workload.memory_reservation.unwrap_or(0).max(0),
+        // The host tells in MiB.
+        total: |host| whole(&host.info.as_ref()?["memoryInfo"]["memTotal"], 1024.0 * 1024.0),
+    },
+    Resource {
+        what: "thousandths of a processor",
+        of: |workload| workload.milli_cpu_reservation.unwrap_or(0).max(0),
+        total: |host| whole(&host.info.as_ref()?["cpuInfo"]["count"], 1000.0),
+    },
+];
+
+fn whole(number: &Value, factor: f64) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "far below where whole numbers end")]
+    number.as_f64().filter(|number| *number > 0.0).map(|number| (number * factor) as i64)
+}
+
+struct Reserves {
+    resource: Resource,
+    amount: i64,
+    container: i64,
+}
+
+impl Constraint for Reserves {
+    fn name(&self) -> &'static str {
+        "resources"
+    }
+    fn allows(&self, world: &World, host: &Row<Host>) -> bool {
+        let Some(total) = (self.resource.total)(host) else { return true };
+        let others = world.containers_on(host.meta.id).filter(|row| row.meta.id != self.container);
+        let others = others.filter(|row| row.meta.removed.is_none());
+        let held = others.map(|row| (self.resource.of)(row)).fold(0, i64::saturating_add);
+        held.saturating_add(self.amount) <= total
+    }
+    fn explanation(&self, _: &World) -> String {
+        let Reserves { amount, resource: Resource { what, .. }, .. } = self;
+        format!("No healthy hosts with sufficient resources available ({amount} {what} are to be reserved)")
+    }
+}
+
 /// One published port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortNeed {
@@ -331,6 +391,8 @@ impl Constraint for Ports {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing::world;
 
@@ -430,6 +492,41 @@ mod tests {
         let mut container = with_rule(&mut w, "host_label: disk=ssd");
         container.requested_host_id = Some(remuda_schema::Id::new(a));
         check(container, &w.world, &format!("on {a}"));
+    }
+
+    #[test]
+    fn reservations_fit_on_their_host_together() {
+        let w = world().host("a").host("b").running("x", "a");
+        let info = |memory: f64| Some(json!({"memoryInfo": {"memTotal": memory}, "cpuInfo": {"count": 2}}));
+        let w = w.change_host("a", |row| row.info = info(1024.0)).change_host("b", |row| row.info = info(512.0));
+        let mut w = w.change_container("x", |row| {
+            row.memory_reservation = Some(700 << 20);
+            row.milli_cpu_reservation = Some(1500);
+        });
+        let (a, b) = (format!("on {}", w.host_id("a")), format!("on {}", w.host_id("b")));
+        let no = |amount: &str| {
+            format!(
+                "Scheduling failed: No healthy hosts with sufficient resources available ({amount} are to be reserved)"
+            )
+        };
+        for (memory_mib, milli_cpu, expected) in [
+            (None, None, b.clone()),
+            (Some(512), None, b.clone()),
+            (Some(513), None, no("537919488 bytes of memory")),
+            (Some(1 << 40), None, no("1152921504606846976 bytes of memory")),
+            (None, Some(2000), b.clone()),
+            (None, Some(2001), no("2001 thousandths of a processor")),
+        ] {
+            let mut container = w.draft_container("new");
+            container.memory_reservation = memory_mib.map(|mib: i64| mib << 20);
+            container.milli_cpu_reservation = milli_cpu;
+            check(container, &w.world, &expected);
+        }
+        // A host that has not said what it has is not kept from anything.
+        let mut w = w.change_host("a", |row| row.info = None);
+        let mut container = w.draft_container("new");
+        container.memory_reservation = Some(600 << 20);
+        check(container, &w.world, &a);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("*.fields.isolation", "of later servers (`resources.md` §6.6 [1.2+])"),
     ("*.fields.memoryReservation", "of later servers (`resources.md` §6.6 [1.2+])"),
     ("*.fields.memorySwappiness", "of later servers (`resources.md` §6.6 [1.2+])"),
+    ("*.fields.milliCpuReservation", "of later servers (`scheduling-and-health.md` §3.3 [1.2+])"),
     ("*.fields.oomKillDisable", "of later servers (`resources.md` §6.6 [1.2+])"),
     ("*.fields.oomScoreAdj", "of later servers (`resources.md` §6.6 [1.2+])"),
     ("*.fields.pidsLimit", "of later servers (`resources.md` §6.6 [1.2+])"),
