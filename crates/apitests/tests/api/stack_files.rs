@@ -1,12 +1,13 @@
 //! Stacks made from compose files (`services.md` §3.1, `compose.md` §1), and written as such (§14) on both stores.
 
-use remuda_apitests::{Api, Harness, on_both_stores};
+use remuda_apitests::{Api, Harness, On, on_both_stores};
 use serde_json::{Value, json};
 
 on_both_stores!(
     services_3_1_a_compose_file_becomes_services,
     services_3_1_services_start_in_order,
     services_3_1_wrong_files_are_told_with_their_place,
+    services_3_1_warnings_are_in_the_log_of_the_stack,
     services_14_services_become_files,
 );
 
@@ -175,6 +176,44 @@ async fn services_3_1_wrong_files_are_told_with_their_place(h: Harness) {
     let stack = project.create("environments", json!({"name": "many", "dockerCompose": many})).await;
     let told = project.wait_state(&stack, &["error"]).await;
     assert_eq!(told["transitioningMessage"], "201 services are more than the 200 that one request makes");
+}
+
+async fn services_3_1_warnings_are_in_the_log_of_the_stack(h: Harness) {
+    let project = h.project();
+    let docker = "web: {image: 'sim:a$TAG', mac_address: a}";
+    let stack = project.create("environments", json!({"name": "s", "dockerCompose": docker})).await;
+    let stack = project.wait_state(&stack, &["active"]).await;
+    let logged = async || {
+        let id = stack["id"].as_str().unwrap();
+        let path = format!("auditlogs?resourceType=environment&resourceId={id}&eventType=stack.compile");
+        project.get(&path).await.expect_status(200).column("description")
+    };
+    let unset = "docker-compose.yml:1:14: web.image: variable `TAG` is not set; it counts as empty";
+    let lines = logged().await;
+    assert!(lines.contains(&json!(unset)) && lines.len() == 2, "{lines:?}");
+    let upgrade = stack["actions"]["upgrade"].as_str().unwrap();
+    project.post(upgrade, json!({"environment": {"TAG": "1"}})).await.expect_status(202);
+    assert_eq!(logged().await.len(), 3, "what is still so is told again");
+}
+
+/// No agent of a server without `--simulator` knows what a simulated image is.
+#[tokio::test]
+async fn simulated_images_are_refused_wherever_they_stand() {
+    let h = Harness::without_simulator(On::Memory).await;
+    let project = h.project();
+    let docker = "web: {image: real, labels: {io.rancher.sidekicks: side}}\nside: {image: 'sim:x'}";
+    let stack = project.create("environments", json!({"name": "s", "dockerCompose": docker})).await;
+    let told = project.wait_state(&stack, &["error"]).await;
+    let message = told["transitioningMessage"].as_str().unwrap();
+    assert!(message.starts_with("docker-compose.yml:1: web: ") && message.contains("--simulator"), "{message}");
+    let stack = project.create("environments", json!({"name": "t"})).await;
+    let stack = project.wait_state(&stack, &["active"]).await;
+    let body = json!({"name": "web", "environmentId": stack["id"], "launchConfig": {"imageUuid": "docker:x"}});
+    let service = project.create("services", body).await;
+    let service = project.wait_state(&service, &["inactive"]).await;
+    let input = json!({"inServiceStrategy": {"secondaryLaunchConfigs": [{"name": "a", "imageUuid": "sim:x"}]}});
+    let answer = project.post(service["actions"]["upgrade"].as_str().unwrap(), input).await;
+    answer.expect_error(422, "InvalidReference", Some("imageUuid"));
 }
 
 async fn services_14_services_become_files(h: Harness) {

@@ -125,12 +125,16 @@ pub fn create(
     }
 }
 
-/// Simulated images are for servers that were started for them.
+/// Simulated images are for servers that were started for them: of a container, of a service with its sidekicks, of an
+/// upgrade.
 pub fn check_images(call: &Call, fields: &Object) -> Result<(), ApiError> {
-    let is_simulated =
-        |image: Option<&Value>| image.and_then(Value::as_str).is_some_and(|image| image.starts_with("sim:"));
-    let nested = fields.get("launchConfig").and_then(|config| config.get("imageUuid"));
-    if call.server.options.simulator || !is_simulated(fields.get("imageUuid")) && !is_simulated(nested) {
+    let strategy = fields.get("inServiceStrategy").and_then(Value::as_object);
+    let configs = [Some(fields), strategy].into_iter().flatten().flat_map(|fields| {
+        let sidekicks = fields.get("secondaryLaunchConfigs").and_then(Value::as_array).into_iter().flatten();
+        fields.get("launchConfig").into_iter().chain(sidekicks).filter_map(|config| config.get("imageUuid"))
+    });
+    let mut images = fields.get("imageUuid").into_iter().chain(configs).filter_map(Value::as_str);
+    if call.server.options.simulator || !images.any(|image| image.starts_with("sim:")) {
         return Ok(());
     }
     Err(ApiError::field(Code::InvalidReference, "imageUuid")
@@ -195,6 +199,7 @@ pub fn act(
     action: &str,
     fields: &Object,
 ) -> Result<Option<Written>, Failure> {
+    check_images(call, fields)?;
     match (schema.base, action) {
         ("account", "setmembers") => projects::set_members(tx, call, row).map(Some),
         ("account", "delete") => crate::handlers::write::remove_row(tx, call, schema, row.clone()).map(Some),

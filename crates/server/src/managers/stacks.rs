@@ -10,6 +10,8 @@ use remuda_compose::{Condition, Diff, Kind, Link, Problems, Project, Question, S
 use remuda_model::{ComposeConfig, EnvironmentUpgrade, Service, ServiceChange, Stack, StackUpgrade, Until, Volume};
 use remuda_orchestrator::commands::stack_files::{self, FilesError, Wanted, WantedLink, sentence};
 use remuda_orchestrator::commands::{self, Context, stack_upgrade};
+use remuda_orchestrator::plan::Audit;
+use remuda_orchestrator::steps;
 use remuda_schema::input::Operation;
 use remuda_schema::output::Secrets;
 use remuda_schema::row::Object;
@@ -37,6 +39,8 @@ const INTERVAL_MS: i64 = 1000;
 
 /// Most problems that a message names.
 const MAX_TOLD: usize = 10;
+/// Longest line of the log.
+const MAX_LINE: usize = 1_000;
 
 /// Why files do not become services here.
 enum Refused {
@@ -88,6 +92,7 @@ fn make_services(tx: &mut Tx<'_>, call: &Call, row: &AnyRow, context: &Context) 
     let project = compile(files, &answers).map_err(Refused::Files)?;
     let wanted = wanted(tx, call, row, &project)?;
     make_volumes(tx, call, context, &project)?;
+    tell_warnings(tx, row, &project)?;
     stack_files::create(tx, context, row, &wanted, stack.start_on_create == Some(true))?;
     Ok(())
 }
@@ -154,6 +159,21 @@ fn make_volumes(tx: &mut Tx<'_>, call: &Call, context: &Context, project: &Proje
             let fields = fields.as_object().cloned().unwrap_or_default();
             commands::create(tx, context, def, fields).map_err(Failure::from)?;
         }
+    }
+    Ok(())
+}
+
+/// What the compiler has to say about files that compile goes into the log of the stack.
+fn tell_warnings(tx: &mut Tx<'_>, stack: &AnyRow, project: &Project) -> Result<(), Refused> {
+    for warning in project.warnings.iter().take(MAX_TOLD) {
+        let line = Audit {
+            account_id: stack.meta.account_id,
+            event_type: "stack.compile".to_owned(),
+            resource_type: Stack::TYPE.to_owned(),
+            resource_id: stack.meta.id,
+            description: warning.to_string().chars().take(MAX_LINE).collect(),
+        };
+        steps::audit(tx, &line).map_err(Failure::from)?;
     }
     Ok(())
 }
@@ -261,6 +281,7 @@ fn pending_upgrade(
         present.iter().find(is_same)
     };
     make_volumes(tx, call, context, &project)?;
+    tell_warnings(tx, row, &project)?;
     let missing: Vec<Wanted> = wanted.iter().filter(|service| present(&service.name).is_none()).cloned().collect();
     let made = stack_files::create(tx, context, row, &missing, true)?;
     let kept: Vec<(&AnyRow, &Wanted)> =
@@ -311,9 +332,6 @@ fn change(
     let upgrade = diff.needs_upgrade().then(|| upgrade_input(service, &diff));
     let upgrade = upgrade.map(|input| checked(tx, call, "serviceUpgrade", Operation::Create, &input).map_err(api));
     let upgrade = upgrade.transpose()?;
-    if let Some(strategy) = upgrade.as_ref().and_then(|input| input.get("inServiceStrategy")?.as_object()) {
-        check_images(call, strategy).map_err(|error| refuse(sentence(&error)))?;
-    }
     let is_change = !fields.is_empty() || upgrade.is_some();
     Ok(is_change.then(|| ServiceChange { service: Id::new(row.meta.id), after, fields, upgrade }))
 }
