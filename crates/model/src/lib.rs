@@ -77,7 +77,7 @@ pub use project::{Project, ServicesPortRange, SetProjectMembersInput};
 pub use project_member::ProjectMember;
 pub use register::Register;
 pub use service::{
-    AddRemoveServiceLinkInput, Awaited, PublicEndpoint, Service, ServiceLink, SetServiceLinksInput, Until,
+    AddRemoveServiceLinkInput, Awaited, PublicEndpoint, ScalePolicy, Service, ServiceLink, SetServiceLinksInput, Until,
 };
 pub use service_consume_map::ServiceConsumeMap;
 pub use service_expose_map::ServiceExposeMap;
@@ -141,6 +141,7 @@ pub fn registry() -> &'static Registry {
             RegistrationToken::type_def(),
             RestartPolicy::type_def(),
             RollingRestartStrategy::type_def(),
+            ScalePolicy::type_def(),
             Schema::type_def(),
             SecondaryLaunchConfig::type_def(),
             Service::type_def(),

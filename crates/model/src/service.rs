@@ -85,6 +85,12 @@ pub struct Service {
     /// How many containers to keep.
     #[field(create, update, default = 1, schedules_update)]
     pub scale: Option<i64>,
+    /// How many units to look for, in the place of `scale`.
+    #[field(create, update, nullable, schedules_update)]
+    pub scale_policy: Option<ScalePolicy>,
+    /// How many units the search for a scale has come to.
+    #[field(nullable)]
+    pub current_scale: Option<i64>,
     /// Which containers of the project it shows besides its own, by label.
     #[field(create, update, nullable, filter, max_length = 4096, schedules_update)]
     pub selector_container: Option<String>,
@@ -112,6 +118,9 @@ pub struct Service {
     /// Since when the running upgrade waits for new containers to be up and healthy.
     #[field(hidden)]
     pub ailing_since: Option<Time>,
+    /// Policy and hosts with which the search for a scale has ended.
+    #[field(hidden)]
+    pub scale_found: Option<String>,
     /// Addresses that stay, by launch config and number, when `retainIp` asks for it.
     #[field(hidden)]
     pub retained: BTreeMap<String, String>,
@@ -181,6 +190,39 @@ pub enum Until {
     Healthy,
     /// All its containers ran to their end without a fault.
     Completed,
+}
+
+/// As many units as the hosts take, between two bounds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "scalePolicy", no_list, access(project = "cru", user = "cru", admin = "cru", service = "cru"))]
+pub struct ScalePolicy {
+    /// Units to add, or to take away again, at a time.
+    #[field(create, update, nullable, default = 1, min = 1)]
+    pub increment: Option<i64>,
+    /// Most units.
+    #[field(create, update, nullable, min = 1)]
+    pub max: Option<i64>,
+    /// Least units.
+    #[field(create, update, required, default = 1, min = 1)]
+    pub min: Option<i64>,
+}
+
+impl ScalePolicy {
+    /// Most units of a policy that names no bound: a search has to end.
+    pub const UNBOUNDED: i64 = 100;
+
+    pub fn least(&self) -> i64 {
+        self.min.unwrap_or(1).max(0)
+    }
+
+    pub fn most(&self) -> i64 {
+        self.max.unwrap_or(ScalePolicy::UNBOUNDED).max(self.least())
+    }
+
+    pub fn step(&self) -> i64 {
+        self.increment.unwrap_or(1).max(1)
+    }
 }
 
 /// A service to link to, and the name it gets.

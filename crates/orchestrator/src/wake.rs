@@ -69,7 +69,7 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
     let hosts_differ = !hosts.is_empty() || matches!(record, Record::Label(row) if row.host_id.is_some());
     if hosts_differ || matches!(record, Record::StoragePool(_)) {
         woken.extend(world.services_unplaced().map(Subject::Service));
-        woken.extend(world.services_global.iter().copied().map(Subject::Service));
+        woken.extend(world.services_by_hosts.iter().copied().map(Subject::Service));
     }
     for host in hosts {
         for row in world.containers_on(host) {

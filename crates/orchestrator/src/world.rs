@@ -108,8 +108,8 @@ pub struct World {
     pub services_by_stack: Index,
     /// By the service they are upgraded to.
     pub services_by_successor: Index,
-    /// Services with a unit on every host.
-    pub services_global: BTreeSet<i64>,
+    /// Services whose number of units depends on the hosts there are.
+    pub services_by_hosts: BTreeSet<i64>,
     pub expose_maps_by_service: Index,
     pub expose_maps_by_container: Index,
     pub consume_maps_by_service: Index,
@@ -209,10 +209,10 @@ impl World {
                     Some(selectors) => drop(self.selectors.insert(id, selectors)),
                     None => drop(self.selectors.remove(&id)),
                 }
-                if new.is_some_and(|row| row.is_global()) {
-                    self.services_global.insert(id);
+                if new.is_some_and(|row| row.is_global() || row.scale_policy.is_some()) {
+                    self.services_by_hosts.insert(id);
                 } else {
-                    self.services_global.remove(&id);
+                    self.services_by_hosts.remove(&id);
                 }
             }
             Record::Container(row) => {

@@ -10,6 +10,7 @@ on_both_stores!(
     services_6_2_one_unit_on_every_host,
     services_7_a_unit_moves_where_all_of_it_fits,
     services_7_a_unit_that_was_scaled_away_is_over,
+    services_6_3_as_many_units_as_the_hosts_take,
     services_8_a_crash_says_when_the_next_start_is,
     services_4_1_sidekicks_are_checked,
 );
@@ -204,4 +205,47 @@ async fn services_8_a_crash_says_when_the_next_start_is(h: Harness) {
         message.starts_with("Waiting for [instance:s_web_1]. Instance status: Exited with code 3; next start in ")
     };
     project.wait(&service, "the next start", told).await;
+}
+
+async fn services_6_3_as_many_units_as_the_hosts_take(h: Harness) {
+    h.hosts(2).await;
+    let project = h.project();
+    let stack = stack(&project).await;
+    let body = |policy: Value| {
+        json!({"name": "web", "environmentId": stack["id"], "scale": 9, "startOnCreate": true, "scalePolicy": policy,
+               "launchConfig": {"imageUuid": "sim:web", "ports": ["80:80"]}})
+    };
+    const TOO_MANY: &str = "Min scale can't exceed scale";
+    let wrong = project.post("services", body(json!({"min": 3, "max": 2}))).await;
+    wrong.expect_error(422, "MaxLimitExceeded", Some(TOO_MANY));
+    project.post("services", body(json!({"min": 0}))).await.expect_error(422, "MinLimitExceeded", Some("min"));
+    let service = project.create("services", body(json!({"max": 5}))).await;
+    assert_eq!(service["scalePolicy"]["increment"], 1);
+    let own = service["links"]["self"].as_str().unwrap();
+    let found = async |scale: i64| {
+        let is = |row: &Value| row["currentScale"] == scale && row["state"] == "active";
+        let row = project.wait(&service, &format!("a scale of {scale}"), is).await;
+        assert_eq!((&row["scale"], &row["healthState"]), (&json!(9), &json!("healthy")));
+        let running = async {
+            loop {
+                let now = containers(&project, &service).await;
+                if now.len() as i64 == scale && now.iter().all(|row| row["state"] == "running") {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(remuda_apitests::PATIENCE, running).await.expect("as many containers");
+    };
+    found(2).await;
+    // Another host, another policy: it looks again.
+    h.hosts(1).await;
+    found(3).await;
+    project.put(own, json!({"scalePolicy": {"min": 4, "max": 3}})).await.expect_error(
+        422,
+        "MaxLimitExceeded",
+        Some(TOO_MANY),
+    );
+    project.put(own, json!({"scalePolicy": {"min": 1, "max": 2}})).await.expect_status(200);
+    found(2).await;
 }

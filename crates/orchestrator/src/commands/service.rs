@@ -6,10 +6,11 @@ use remuda_model::names::check_service_name;
 use remuda_model::ports::{self, PortSpec};
 use remuda_model::selector::Selector;
 use remuda_model::states::{ERROR, HEALTHY, REGISTERING, REMOVED, REMOVING};
-use remuda_model::{ImageReference, LaunchConfig, Project, Service, Stack};
+use remuda_model::{ImageReference, LaunchConfig, Project, ScalePolicy, Service, Stack};
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Id, Resource, Row, TypeDef};
 use remuda_store::{Holder, Query, Scope, Tx};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{CommandError, Context, draft};
@@ -41,6 +42,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     }
     check_selectors([row.selector_link.as_deref(), row.selector_container.as_deref()])?;
     check_metadata(row.metadata.as_ref().and_then(|metadata| serde_json::to_string(metadata).ok()))?;
+    check_policy(row.scale_policy.as_ref())?;
     check_service_name(&name)?;
     check_name_is_free(tx, &stack, None, &name)?;
     check_sidekicks(tx, &stack, &row)?;
@@ -85,6 +87,9 @@ pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), Co
     if let Some(metadata) = fields.get("metadata").filter(|value| !value.is_null()) {
         check_metadata(Some(metadata.to_string()))?;
     }
+    if let Some(policy) = fields.get("scalePolicy").filter(|value| !value.is_null()) {
+        check_policy(ScalePolicy::deserialize(policy).ok().as_ref())?;
+    }
     let Some(name) = fields.get("name").and_then(Value::as_str) else { return Ok(()) };
     if row.meta.name.as_deref() == Some(name) {
         return Ok(());
@@ -104,6 +109,14 @@ pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), Co
 
 fn check_selectors(selectors: [Option<&str>; 2]) -> Result<(), ApiError> {
     selectors.into_iter().flatten().try_for_each(|text| Selector::parse(text).map(drop))
+}
+
+fn check_policy(policy: Option<&ScalePolicy>) -> Result<(), ApiError> {
+    if policy.is_some_and(|policy| policy.max.is_some_and(|max| policy.least() > max)) {
+        let text = "Min scale can't exceed scale";
+        return Err(ApiError::field(Code::MaxLimitExceeded, text).detailed(text));
+    }
+    Ok(())
 }
 
 fn check_metadata(json: Option<String>) -> Result<(), ApiError> {

@@ -6,7 +6,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, PublicEndpoint, Service, Stack};
 use remuda_schema::Row;
 
-use super::service::units::{members, ran_once, wanted};
+use super::service::units::{members, needed, ran_once};
 use crate::world::World;
 
 /// Health of services whose containers ran to their end once.
@@ -16,7 +16,7 @@ pub const STARTED_ONCE: &str = "started-once";
 pub fn health(world: &World, row: &Row<Service>) -> &'static str {
     let is_global = row.is_global();
     let managed = members(world, row.meta.id).live;
-    let expected = if is_global { managed.len() } else { wanted(row) * row.launch_configs().len() };
+    let expected = if is_global { managed.len() } else { needed(row) * row.launch_configs().len() };
     let (mut n_good, mut n_initializing, mut n_once) = (0, 0, 0);
     for container in managed {
         let runs = matches!(container.meta.state.as_str(), RUNNING | UPDATING_RUNNING);

@@ -1,7 +1,7 @@
 //! One service: as many containers as its scale says, kept running (`services.md` §§2, 4-6, 8, 12).
 //!
 //! [`units`] collects what there is, [`draft`] says what a new container looks like, [`reconcile`] brings the one to
-//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`retained`] keeps addresses, [`to_service`] hands over to another service, [`restart`] stops and starts them; here are
+//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`retained`] keeps addresses, [`scale`] looks for a scale, [`to_service`] hands over to another service, [`restart`] stops and starts them; here are
 //! the processes that ask for it.
 
 pub mod awaited;
@@ -11,6 +11,7 @@ pub mod log;
 pub mod reconcile;
 pub mod restart;
 pub mod retained;
+pub mod scale;
 pub mod to_service;
 #[cfg(test)]
 mod unit_tests;

@@ -13,7 +13,7 @@ use super::units::{
     Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
 };
 use super::upgrade::{Exchange, Returning};
-use super::{AT_ONCE, PRIMARY, awaited, begin, create, retained, status_of, take_away, take_away_unit};
+use super::{AT_ONCE, PRIMARY, awaited, begin, create, retained, scale, status_of, take_away, take_away_unit};
 use crate::plan::{Moment, Plan};
 use crate::scheduler::{self, Placement};
 use crate::transitions;
@@ -29,6 +29,7 @@ pub fn reconcile(world: &World, row: &Row<Service>, next: &mut Row<Service>, mom
     }
     next.awaited.clear();
     let (waiting, settled) = pass(world, row, next, moment, plan);
+    let settled = scale::search(world, row, next, settled) && settled;
     // Those that leave are no reason to call the service unsettled, except for a number that is awaited.
     if settled {
         if row.meta.state != ACTIVE {

@@ -7,7 +7,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, Host, LaunchConfig, Service, labels};
 use remuda_schema::Row;
 
-use super::PRIMARY;
+use super::{PRIMARY, scale};
 use crate::scheduler;
 use crate::transitions::{WANT_REMOVED, is_start_once};
 use crate::world::World;
@@ -90,9 +90,18 @@ pub fn group<'a>(live: &[&'a Arc<Row<Container>>]) -> Vec<Unit<'a>> {
     units
 }
 
-/// How many units a service with a fixed scale shall have.
+/// How many units a service that is not global shall have now.
 pub fn wanted(row: &Service) -> usize {
-    if row.launch_configs().is_empty() { 0 } else { usize::try_from(row.scale.unwrap_or(1)).unwrap_or(0) }
+    let scale = row.scale_policy.as_ref().map_or(row.scale.unwrap_or(1), |policy| scale::current(row, policy));
+    if row.launch_configs().is_empty() { 0 } else { usize::try_from(scale).unwrap_or(0) }
+}
+
+/// With how many units it is healthy.
+pub fn needed(row: &Service) -> usize {
+    match &row.scale_policy {
+        Some(policy) if !row.launch_configs().is_empty() => usize::try_from(policy.least()).unwrap_or(0),
+        _ => wanted(row),
+    }
 }
 
 /// Launch configs that one refers to. The service's own name, also a former one, stands for the primary.
