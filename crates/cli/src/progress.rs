@@ -52,7 +52,12 @@ struct Line {
     bar: Option<ProgressBar>,
     text: String,
     is_done: bool,
+    /// The last thing that was said of a container that ended.
+    ended: Option<String>,
 }
+
+/// How the server says that a container ended which should run.
+const ENDED: &str = "Exited with code ";
 
 impl Progress {
     /// `auto` draws on a terminal and writes plain lines elsewhere.
@@ -91,6 +96,9 @@ impl Progress {
         }
         line.text.clone_from(&text);
         line.is_done = false;
+        if let Some((_, said)) = message.and_then(|message| message.split_once(ENDED)) {
+            line.ended = Some(format!("{ENDED}{}", said.split(';').next().unwrap_or(said)));
+        }
         match self.style {
             Style::Tty => {
                 let bar = line.bar.get_or_insert_with(|| {
@@ -129,6 +137,13 @@ impl Progress {
             }
             bar.finish();
         }
+    }
+
+    /// Things whose containers ended while they were waited for, and what was said of it.
+    pub fn restarts(&self) -> Vec<(String, String)> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = shown.lines.iter().filter_map(|(thing, line)| Some((thing.clone(), line.ended.clone()?)));
+        ended.collect()
     }
 
     /// A remark that belongs to no line.

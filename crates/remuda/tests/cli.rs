@@ -697,6 +697,13 @@ fn one_service_that_does_not_come_up_stops_no_other() {
     let run = world.run(&["-o", "json", "up", "-d", "--timeout", "1s"]);
     let last: Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
     assert_eq!((&last["error"]["code"], &last["error"]["kind"]), (&"timeout".into(), &"service".into()), "{run:?}");
+    // One whose container ends again and again is active, and not well.
+    world.write("ill.yaml", "name: ill\nservices:\n  crash: {image: 'sim:exit/3'}\n");
+    let run = world.run(&["-f", "ill.yaml", "up", "-d"]);
+    assert!(
+        run.code == Some(0) && run.stderr.contains("warning: ill/crash had to be started again: Exited with code 3;"),
+        "{run:?}"
+    );
     let ids = world.ok(&["up", "--no-wait", "well"]);
     assert!(ids.starts_with("1s") && ids.lines().count() == 1, "{ids}");
 }

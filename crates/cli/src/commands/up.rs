@@ -225,6 +225,10 @@ pub async fn bring(
     let begun = format!("Project [{}]: Starting project ", project.stack);
     session.progress.old(&begun);
     let applied = apply(session, &project.stack, plan, &found, patience).await?;
+    // Active is not well: a container may end again and again, and be up when its service is looked at.
+    for (name, message) in session.progress.restarts() {
+        session.progress.warn(&format!("{name} had to be started again: {message}; `remuda logs {name}` may tell why"));
+    }
     finish(session, n_services, does_nothing, &wish, &applied);
     session.progress.old(&begun.replace("Starting project", "Project started"));
     if let Some(failure) = report(session, applied.failures) {
