@@ -86,7 +86,6 @@ const WAITING: &[(&str, &str)] = &[
     ("time of an event", "serviceEvent"),
     ("addresses and host name", "externalService"),
     ("port 42", "loadBalancerService"),
-    ("bounds of a scale", "service.scalePolicy"),
     ("port of a balancer's link", "loadBalancerService"),
     ("certificate in use", "certificate"),
 ];
@@ -195,6 +194,7 @@ async fn creation(project: &Api, visited: &mut Visited) {
         ("selector", json!({"selectorLink": "a b = c"})),
         ("wrong type", json!({"scale": "many"})),
         ("too much metadata", json!({"metadata": {"k": "x".repeat(1_048_577)}})),
+        ("bounds of a scale", json!({"scalePolicy": {"min": 3, "max": 2}})),
         ("form of a port", port("1:2:3:4")),
         ("private port", port("80:99999")),
         ("public port", port("99999:80")),

@@ -191,7 +191,7 @@ fn remove(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Pl
     next.desired = WANT_REMOVED.to_owned();
     plan.write(next);
     plan.steps.push(Step::ReleaseAll(claims::container(id)));
-    service::retained::keep(world, row, plan);
+    service::retained::keep_of_removed(world, row, plan);
     for address in world.each(&world.addresses, &world.addresses_by_container, id) {
         plan.write(ended(Arc::clone(address), moment));
     }

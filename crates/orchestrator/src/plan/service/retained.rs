@@ -5,6 +5,7 @@
 //! next container of the number.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use remuda_model::states::{REMOVED, REMOVING};
 use remuda_model::{Container, Service};
@@ -40,6 +41,17 @@ pub fn give_up_unused(world: &World, row: &Row<Service>, next: &mut Row<Service>
     let project = row.meta.account_id.unwrap_or(0);
     for (_, address) in next.retained.extract_if(.., |number, _| !used.contains(number)) {
         plan.steps.push(Step::Release(claims::retained_address(project, &address, row.meta.id)));
+    }
+}
+
+/// A container is removed: the service keeps its address. The row of the service is written with it, so that of this and
+/// of [`give_up_unused`] one is planned again when both happen in the same moment.
+pub fn keep_of_removed(world: &World, container: &Row<Container>, plan: &mut Plan) {
+    let n_before = plan.steps.len();
+    keep(world, container, plan);
+    let service = container.service_id.and_then(|id| world.services.get(&id.number()));
+    if let Some(service) = service.filter(|_| plan.steps.len() > n_before) {
+        plan.write(Arc::clone(service));
     }
 }
 
