@@ -119,12 +119,9 @@ fn address(world: &World, row: &Row<Container>, dns_label: Option<bool>) -> Opti
 }
 
 fn host(row: &Row<Host>) -> directory::Host {
-    directory::Host {
-        id: row.meta.id,
-        uuid: row.meta.uuid.clone(),
-        name: host_name(row),
-        address: row.agent_ip.clone(),
-    }
+    // By the uuid it reports a host finds itself in the directory, and so the containers whose links it answers for.
+    let uuid = row.reported_uuid.clone().unwrap_or_else(|| row.meta.uuid.clone());
+    directory::Host { id: row.meta.id, uuid, name: host_name(row), address: row.agent_ip.clone() }
 }
 
 /// One update as hosts get it: packed once, however many hosts it is sent to.
@@ -317,6 +314,12 @@ mod tests {
     use super::*;
     use crate::record::Record;
     use crate::testing::world;
+
+    #[test]
+    fn a_host_finds_itself_by_the_uuid_it_reports() {
+        let w = world().host("a").change_host("a", |row| row.reported_uuid = Some("reported".into()));
+        assert_eq!(directory(&w.world).hosts[&w.host_id("a")].uuid, "reported");
+    }
 
     #[test]
     fn the_log_brings_any_older_directory_up_to_date() {

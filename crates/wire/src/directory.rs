@@ -109,6 +109,7 @@ pub struct Membership {
 #[serde(rename_all = "camelCase", default)]
 pub struct Host {
     pub id: i64,
+    /// The one its agent says of itself: how a host finds its own entry.
     pub uuid: String,
     pub name: String,
     /// Registered address.

@@ -4,6 +4,7 @@
 
 mod images;
 mod ride;
+mod stacks;
 mod units;
 mod upgrades;
 
