@@ -189,26 +189,29 @@ impl Shared {
     fn take(self: &Arc<Self>, mut records: Vec<Record>, gone: &[(String, i64)], revision: i64) {
         // A project before what is in it.
         records.sort_by_key(|record| !matches!(record, Record::Project(_)));
-        let mut touched: BTreeMap<i64, Arc<ProjectLoop>> = BTreeMap::new();
+        let mut by_project: BTreeMap<i64, Vec<&Record>> = BTreeMap::new();
         for record in &records {
             if let Record::Project(row) = record {
                 self.ensure_project(row);
             }
-            let project = Self::project_of(record).and_then(|id| self.project(id));
-            if let Some(project) = project {
-                project.state().put(record, revision);
-                touched.insert(project.id, project);
-            }
-            self.look_at_row(record);
-        }
-        if !gone.is_empty() {
-            for project in self.projects() {
-                let mut state = project.state();
-                gone.iter().for_each(|(table, id)| state.forget(table, *id, revision));
-                drop(state);
-                touched.insert(project.id, project);
+            if let Some(id) = Self::project_of(record) {
+                by_project.entry(id).or_default().push(record);
             }
         }
+        let mut touched: BTreeSet<i64> = BTreeSet::new();
+        for project in self.projects() {
+            let records = by_project.remove(&project.id).unwrap_or_default();
+            if records.is_empty() && gone.is_empty() {
+                continue;
+            }
+            // Under one lock: hosts are told up to a revision, and would never hear of its other half.
+            let mut state = project.state();
+            records.into_iter().for_each(|record| state.put(record, revision));
+            gone.iter().for_each(|(table, id)| state.forget(table, *id, revision));
+            drop(state);
+            touched.insert(project.id);
+        }
+        records.iter().for_each(|record| self.look_at_row(record));
         self.revision.raise(revision);
         for project in self.projects() {
             let mut state = project.state();
@@ -219,7 +222,7 @@ impl Shared {
             if due {
                 project.wake.notify_one();
             }
-            if touched.contains_key(&project.id) {
+            if touched.contains(&project.id) {
                 project.told.raise(revision);
             }
         }
