@@ -36,7 +36,7 @@ use crate::transitions::{self, WANT_RUNNING};
 use crate::world::World;
 
 /// At most that many containers are made or removed in one pass, so that a transaction stays short.
-const AT_ONCE: usize = 100;
+const AT_ONCE: usize = 400;
 
 /// Label value of the primary launch config.
 pub const PRIMARY: &str = "io.rancher.service.primary.launch.config";

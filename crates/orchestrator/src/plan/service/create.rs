@@ -48,6 +48,8 @@ pub(super) fn missing(pass: &mut Pass<'_>, keep: Vec<Unit<'_>>, next: &mut Row<S
         }
     }
     let mut used: BTreeSet<i64> = keep.iter().map(|unit| unit.index).collect();
+    let predecessors = if homes.is_empty() { BTreeMap::new() } else { predecessors(pass.world, pass.row.meta.id) };
+    let mut free = 1;
     for (n, home) in homes.iter().enumerate() {
         if n == AT_ONCE || (serial && n == 1) {
             plan.look_again(pass.moment.now);
@@ -55,10 +57,14 @@ pub(super) fn missing(pass: &mut Pass<'_>, keep: Vec<Unit<'_>>, next: &mut Row<S
         }
         let service = pass.row.meta.id;
         let before = home.and_then(|host| number_on(pass.world, service, host)).filter(|index| !used.contains(index));
-        let free = before.or_else(|| (1..).find(|index| !used.contains(index))).unwrap_or(1);
-        let (index, known) = match pass.returning.unit(*home, free).filter(|(index, _)| !used.contains(index)) {
+        // Numbers are only ever taken in here: what was not free once will not be.
+        while used.contains(&free) {
+            free += 1;
+        }
+        let own = before.unwrap_or(free);
+        let (index, known) = match pass.returning.unit(*home, own).filter(|(index, _)| !used.contains(index)) {
             Some((index, uuid)) => (index, Some(uuid)),
-            None => (free, unit_of_predecessor(pass.world, service, free)),
+            None => (own, predecessors.get(&own).and_then(|last| unit_to_fill(last))),
         };
         used.insert(index);
         let uuid = known.unwrap_or_else(|| pass.moment.random.uuid());
@@ -125,8 +131,13 @@ fn name_services_in_full(world: &World, stack: &Row<Stack>, container: &mut Row<
     affinity::qualify(labels, &own, is_sibling);
 }
 
+/// The last container that had each number.
+fn predecessors(world: &World, service: i64) -> BTreeMap<i64, &Row<Container>> {
+    let rows = world.containers_of(service);
+    rows.filter_map(|row| row.service_index.map(|index| (index, &**row))).collect()
+}
+
 /// A container that was removed by itself is made again in its unit. A unit that the service took away is over.
-fn unit_of_predecessor(world: &World, service: i64, index: i64) -> Option<String> {
-    let last = world.containers_of(service).rev().find(|row| row.service_index == Some(index))?;
+fn unit_to_fill(last: &Row<Container>) -> Option<String> {
     last.deployment_unit_uuid.clone().filter(|_| last.meta.removed.is_some() && !last.unit_ended)
 }
