@@ -42,6 +42,10 @@ impl Api {
         serde_json::from_slice(&answer).context("an answer that is not JSON")
     }
 
+    pub fn put(&mut self, path: &str, body: &Value) -> Result<()> {
+        self.request("PUT", path, Some(&body.to_string())).map(drop)
+    }
+
     pub fn delete(&mut self, path: &str) -> Result<()> {
         self.request("DELETE", path, None).map(drop)
     }

@@ -2,10 +2,13 @@
 //!
 //! Absolute times say as much about the machine as about us, so each number stands beside one measured in the same run
 //! that the machine determines: what `docker run` takes, what an empty answer takes. Nothing is asserted; a person
-//! compares the table with the targets in it. `-- --record FILE` puts the table into a page between its two marks.
+//! compares the table with the targets in it. `-- --record FILE` puts the table into a page between its two marks;
+//! names of parts measure those only.
 #![allow(clippy::disallowed_methods, reason = "measuring is the one place that reads the real clock on purpose")]
 
 mod http;
+mod planning;
+mod stacks;
 mod table;
 
 use std::fs;
@@ -27,15 +30,41 @@ const N_TIMED: usize = 1_000;
 const N_HOSTS: usize = 100;
 const N_WRITERS: usize = 16;
 
+type Part = (&'static str, fn(&mut Table) -> Result<()>);
+
+const PARTS: [Part; 6] = [
+    ("start", start_and_idle),
+    ("planning", planning::measure),
+    ("docker", containers_on_docker),
+    ("stacks", stacks::measure),
+    ("sqlite", |table| many_containers(table, "SQLite", None)),
+    ("postgres", |table| {
+        let server = Postgres::start(Tuning::AsInstalled)?;
+        let database = server.database("bench")?;
+        many_containers(table, "PostgreSQL", Some(&database.url))
+    }),
+];
+
 fn main() -> Result<()> {
-    let record = std::env::args().skip_while(|arg| arg != "--record").nth(1).map(PathBuf::from);
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let mut args = args.into_iter();
+    let (mut record, mut wanted) = (None, Vec::new());
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--record" => record = Some(PathBuf::from(args.next().context("--record needs a file")?)),
+            part if PARTS.iter().any(|(name, _)| *name == part) => wanted.push(arg),
+            other => bail!("`{other}` is no part; there are {}", PARTS.map(|(name, _)| name).join(", ")),
+        }
+    }
+    if record.is_some() && !wanted.is_empty() {
+        bail!("a recorded table is of one whole run: name no parts with --record");
+    }
     let mut table = Table::new();
-    start_and_idle(&mut table)?;
-    containers_on_docker(&mut table)?;
-    many_containers(&mut table, "SQLite", None)?;
-    let server = Postgres::start(Tuning::AsInstalled)?;
-    let postgres = server.database("bench")?;
-    many_containers(&mut table, "PostgreSQL", Some(&postgres.url))?;
+    for (name, measure) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|part| part == name) {
+            measure(&mut table)?;
+        }
+    }
     println!("{table}");
     if let Some(path) = record {
         table.record(&path)?;
@@ -242,15 +271,20 @@ impl Server {
         Ok(server)
     }
 
-    /// The API as the default project sees it, with the key that the first start wrote down.
-    fn project_api(&self) -> Result<Api> {
+    /// What the first start wrote down for clients: names and values.
+    fn admin_env(&self) -> Result<Vec<(String, String)>> {
         let path = self.data.join("admin.env");
         let text = wait::until("admin.env", LIMIT, || fs::read_to_string(&path).context("it is not there"))?;
+        let pairs = text.lines().filter_map(|line| line.trim_start_matches("export ").split_once('='));
+        Ok(pairs.map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned())).collect())
+    }
+
+    /// The API as the default project sees it, with the key that the first start wrote down.
+    fn project_api(&self) -> Result<Api> {
+        let env = self.admin_env()?;
         let value = |name: &str| {
-            let line =
-                text.lines().find_map(|line| line.trim_start_matches("export ").strip_prefix(&format!("{name}=")));
-            line.map(|value| value.trim_matches(['"', '\'']).to_string())
-                .with_context(|| format!("admin.env lacks {name}"))
+            let found = env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            found.with_context(|| format!("admin.env lacks {name}"))
         };
         let mut api =
             Api::connect(&self.host, self.port, Some((value("REMUDA_ACCESS_KEY")?, value("REMUDA_SECRET_KEY")?)))?;
