@@ -198,6 +198,8 @@ impl Out {
         let colour = self.colour.on_stdout();
         if colour {
             table.enforce_styling();
+            // `Colour` has decided; by itself crossterm would let NO_COLOR win over `--color always`.
+            crossterm::style::force_color_output(true);
         }
         if self.headers {
             table.set_header(titles);
