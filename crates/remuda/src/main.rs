@@ -10,10 +10,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use remuda_cli::legacy::{Name, compose, rancher};
 use remuda_cli::overview::{grouped, overview};
 
-/// A fifth of the work of server and agents under load was the system's allocator (`docs/performance.md`).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The whole command line.
 #[derive(Parser)]
 #[command(name = "remuda", version, about = "Run services on your own hosts", max_term_width = 120)]
