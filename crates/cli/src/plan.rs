@@ -179,8 +179,13 @@ pub fn plan(project: &Project, found: &Found, wish: &Wish) -> Result<Plan, Vec<F
     if failures.is_empty() { Ok(plan) } else { Err(failures) }
 }
 
+/// A name that the files do not have; `known` are those they have.
+pub fn no_such_service(name: &str, known: &[&str]) -> Failure {
+    Failure::usage(format!("No such service: {name}; the files have {}", known.join(", ")))
+}
+
 /// Whether the service, or a sidekick of it, is one of these.
-fn names(service: &Service, names: &[String]) -> bool {
+pub fn names(service: &Service, names: &[String]) -> bool {
     names.iter().any(|name| *name == service.name || service.sidekicks.contains(name))
 }
 
@@ -195,10 +200,7 @@ fn unknown(project: &Project, wish: &Wish) -> Vec<Failure> {
     let all: Vec<&str> = known.iter().copied().chain(sidekicks).collect();
     let named = wish.named.iter().filter(|name| !all.contains(&name.as_str()));
     let scaled = wish.scales.keys().filter(|name| !known.contains(&name.as_str()));
-    named
-        .chain(scaled)
-        .map(|name| Failure::usage(format!("No such service: {name}; the files have {}", all.join(", "))))
-        .collect()
+    named.chain(scaled).map(|name| no_such_service(name, &all)).collect()
 }
 
 /// The named services, and those they need that do not run yet, in the order of the project.

@@ -119,6 +119,18 @@ fn enter<T>(row: &mut Row<T>, state: &str, ctx: &Context) {
     row.meta.progress.deadline = Some(ctx.now.plus_ms(ctx.settings.process_deadline_ms()));
 }
 
+/// The state that the action of an upgrade enters; refused where the state of the `what` does not offer it, also when it is
+/// under way: a second `upgrade` brings something else and cannot be a repetition.
+fn upgrade_step<T: Resource>(state: &str, action: &str, what: &str) -> Result<&'static str, ApiError> {
+    let start = T::type_def().machine.and_then(|machine| machine.start(action, state));
+    start.map(|start| start.via).ok_or_else(|| not_offered(action, what, state))
+}
+
+fn not_offered(action: &str, what: &str, state: &str) -> ApiError {
+    ApiError::field(Code::ActionNotAvailable, "action")
+        .because(format!("`{action}` is not possible while the {what} is {state}"))
+}
+
 /// PUT: writes what changed; a change that needs it starts the `update` process.
 pub fn update(
     tx: &mut Tx<'_>,
@@ -190,9 +202,7 @@ pub fn action(
         if machine.under_way_or_done(action, &row.meta.state) {
             return Ok(Outcome::Process(row));
         }
-        return Err(ApiError::field(Code::ActionNotAvailable, "action")
-            .because(format!("`{action}` is not possible while the resource is {}", row.meta.state))
-            .into());
+        return Err(not_offered(action, "resource", &row.meta.state).into());
     };
     if def.table() == Some("instance") {
         return container::process(tx, ctx, row, action, &input).map(Outcome::Process);

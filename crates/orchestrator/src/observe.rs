@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::states::*;
-use remuda_model::{Container, Host, IpAddress, Mount, Port, Service, StoragePool, Volume};
+use remuda_model::{Container, Host, IpAddress, Mount, Port, StoragePool, Volume};
 use remuda_runtime::Random;
-use remuda_schema::{Id, Resource, Row, Time};
+use remuda_schema::{Id, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
 use remuda_wire::observe::{ContainerObserved, MountObserved, StartFailed, StateChange, StateReport, Status};
 
 use crate::native;
+use crate::plan::claims;
 use crate::plan::service::log;
-use crate::plan::{Audit, claims};
 use crate::scheduler::PortNeed;
 use crate::settings::Settings;
 use crate::steps;
@@ -287,14 +287,7 @@ fn tell_exit(tx: &mut Tx<'_>, before: &Row<Container>, now: &Row<Container>) -> 
         return Ok(());
     }
     let name = now.meta.name.as_deref().unwrap_or(&now.meta.uuid);
-    let line = Audit {
-        account_id: now.meta.account_id,
-        event_type: log::EVENT.to_owned(),
-        resource_type: Service::TYPE.to_owned(),
-        resource_id: service.number(),
-        description: format!("{name}: {message}").chars().take(1_000).collect(),
-    };
-    steps::audit(tx, &line)
+    steps::audit(tx, &log::audit(now.meta.account_id, service.number(), &format!("{name}: {message}")))
 }
 
 /// A stopped container holds no ports.
@@ -320,9 +313,9 @@ fn gone(tx: &mut Tx<'_>, who: &Observer, mut row: Row<Container>) -> Result<(), 
             }
             row.purge_confirmed = true;
         }
-        // Deleted by hand: the row follows. A container that was never seen is still to be made.
         STARTING if !(row.external_id.is_some() && is_supervised(&row)) => return Ok(()),
-        // One of a service may have been told to have exited in the same moment: nobody starts what is not there.
+        // Deleted by hand: the row follows. A container that was never seen is still to be made; one of a service may
+        // have been told to have exited in the same moment, and nobody starts what is not there.
         RUNNING | STOPPED | UPDATING_RUNNING | UPDATING_STOPPED | STOPPING | STARTING
             if row.external_id.is_some() || row.native_container =>
         {

@@ -125,6 +125,7 @@ pub enum ServiceAct {
     RollBack,
 }
 
+/// A line of the audit log about what the platform did by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
     /// Project that may read it.
@@ -133,6 +134,22 @@ pub struct Audit {
     pub resource_type: String,
     pub resource_id: i64,
     pub description: String,
+}
+
+impl Audit {
+    /// Longest description, characters.
+    pub const MAX_LENGTH: usize = 1_000;
+
+    /// A line about a resource, cut to the longest that is kept.
+    pub fn of(account_id: Option<i64>, event_type: &str, resource_type: &str, resource_id: i64, text: &str) -> Audit {
+        Audit {
+            account_id,
+            event_type: event_type.to_owned(),
+            resource_type: resource_type.to_owned(),
+            resource_id,
+            description: text.chars().take(Audit::MAX_LENGTH).collect(),
+        }
+    }
 }
 
 /// What to do for one key, and when to look again though nothing changes.

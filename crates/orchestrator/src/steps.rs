@@ -23,14 +23,7 @@ pub fn apply(tx: &mut Tx<'_>, steps: &[Step], ctx: &Context) -> Result<(), Error
                 if let Some(service) = row.service_id {
                     let id = remuda_schema::id::encode(remuda_model::Service::TABLE, service.number());
                     let why = format!("Extra service instance is created by service.reconcile. Service id: {id}");
-                    let line = Audit {
-                        account_id: row.meta.account_id,
-                        event_type: "instance.create".to_owned(),
-                        resource_type: "instance".to_owned(),
-                        resource_id: row.meta.id,
-                        description: why,
-                    };
-                    audit(tx, &line)?;
+                    audit(tx, &Audit::of(row.meta.account_id, "instance.create", "instance", row.meta.id, &why))?;
                 }
             }
             Step::ContainerAddress { row, requested } => {

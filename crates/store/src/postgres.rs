@@ -369,7 +369,7 @@ impl Session {
         Run::Done(outcome)
     }
 
-    /// Takes the revision, records what was written, tells the others, and commits, all in one round trip.
+    /// Takes the revision, records what was written, and commits, all in one round trip.
     fn commit(&self, tx: &Tx<'_>) -> Result<i64, Error> {
         let written = tx.written();
         if written.is_empty() {

@@ -101,17 +101,21 @@ impl Read<'_> {
 
     /// The revision that the feed ends at: what is read here is of that moment or, on PostgreSQL, a little newer.
     pub fn revision(&self) -> Result<i64, Error> {
-        let end = match self.conn.dialect() {
-            Dialect::Sqlite => "SELECT revision FROM head",
-            Dialect::Postgres => "SELECT revision FROM durable",
+        Ok(self.feed_bounds()?.0)
+    }
+
+    /// Where the feed ends, and up to where its records are gone.
+    fn feed_bounds(&self) -> Result<(i64, i64), Error> {
+        let bounds = match self.conn.dialect() {
+            Dialect::Sqlite => "SELECT revision, trimmed FROM head",
+            Dialect::Postgres => "SELECT durable.revision, head.trimmed FROM durable, head",
         };
-        Ok(self.conn.one(end, &[], |cells| cells.int(0))?.unwrap_or(0))
+        Ok(self.conn.one(bounds, &[], |cells| Ok((cells.int(0)?, cells.int(1)?)))?.unwrap_or((0, 0)))
     }
 
     /// Whole commits after a revision: at least one if there is one, and not many more changes than `limit`.
     pub fn changes(&self, after: i64, limit: u64) -> Result<Feed, Error> {
-        let revision = self.revision()?;
-        let trimmed = self.conn.one("SELECT trimmed FROM head", &[], |cells| cells.int(0))?.unwrap_or(0);
+        let (revision, trimmed) = self.feed_bounds()?;
         if after < trimmed || after > revision {
             return Ok(Feed::TooOld);
         }

@@ -14,7 +14,7 @@ use crate::globals::ProjectOptions;
 use crate::project;
 use crate::resolve::Kind;
 use crate::session::Session;
-use crate::{complete, context, items};
+use crate::{complete, context, items, plan};
 
 /// Pull the images of compose files on hosts.
 #[derive(Debug, clap::Args)]
@@ -86,12 +86,12 @@ pub async fn build(session: &Session, args: BuildArgs) -> Result<u8, Failure> {
 }
 
 fn chosen<'a>(services: &'a [Service], names: &[String]) -> Result<Vec<&'a Service>, Failure> {
-    let is_it = |service: &Service, name: &String| service.name == *name || service.sidekicks.contains(name);
-    if let Some(name) = names.iter().find(|name| !services.iter().any(|service| is_it(service, name))) {
+    let is_known = |name: &String| services.iter().any(|service| plan::names(service, std::slice::from_ref(name)));
+    if let Some(name) = names.iter().find(|name| !is_known(name)) {
         let known: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
-        return Err(Failure::usage(format!("No such service: {name}; the files have {}", known.join(", "))));
+        return Err(plan::no_such_service(name, &known));
     }
-    let is_named = |service: &&Service| names.is_empty() || names.iter().any(|name| is_it(service, name));
+    let is_named = |service: &&Service| names.is_empty() || plan::names(service, names);
     Ok(services.iter().filter(is_named).collect())
 }
 

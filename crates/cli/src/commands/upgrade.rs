@@ -16,7 +16,7 @@ use crate::failure::{Failure, exit};
 use crate::globals::{ProjectOptions, WaitOptions, interval};
 use crate::items::{self, Names};
 use crate::output::{ListOptions, Section};
-use crate::plan::Wish;
+use crate::plan::{self, Wish};
 use crate::project;
 use crate::resolve::Kind;
 use crate::session::{Session, now_ms};
@@ -260,7 +260,7 @@ async fn to_service(session: &Session, from: &str, to: &str, args: &Args) -> Res
     for name in [from, to] {
         let Some(service) = project.compiled.services.iter().find(|service| service.name == name) else {
             let known: Vec<&str> = project.compiled.services.iter().map(|service| service.name.as_str()).collect();
-            return Err(Failure::usage(format!("No such service: {name}; the files have {}", known.join(", "))));
+            return Err(plan::no_such_service(name, &known));
         };
         let labels = service.api.get("launchConfig").map(|config| &config["labels"]);
         if labels.is_some_and(|labels| labels["io.rancher.scheduler.global"] == "true") {

@@ -7,13 +7,13 @@ use remuda_client::Resource;
 use serde_json::json;
 
 use crate::apply::{Patience, remove};
-use crate::commands::up::{Images, bring, report};
+use crate::commands::up::{Images, bring};
 use crate::commands::{images, lifecycle, logs, scale, up, upgrade};
 use crate::failure::{Failure, exit};
 use crate::globals::{Globals, ProjectOptions, WaitOptions, interval};
 use crate::plan::{Goal, Wish, restart_input};
 use crate::progress::{Style, fatal};
-use crate::project::{self, Project};
+use crate::project;
 use crate::session::{Session, environment};
 
 /// The whole command line.
@@ -255,11 +255,11 @@ async fn dispatch(line: Line) -> Result<u8, Failure> {
             Ok(exit::DONE)
         }
         Command::Logs(args) => {
-            let (_, rows) = rows(session, &args.services).await?;
+            let rows = rows(session, &args.services).await?;
             logs::of_services(session, rows, args.lines, args.follow).await
         }
         Command::Restart(args) => {
-            let (_, rows) = rows(session, &args.services).await?;
+            let rows = rows(session, &args.services).await?;
             let mut input = restart_input(args.batch_size, up::millis(args.interval));
             if args.interval.is_zero() {
                 input["rollingRestartStrategy"] = json!({"batchSize": args.batch_size});
@@ -270,7 +270,7 @@ async fn dispatch(line: Line) -> Result<u8, Failure> {
             .await
         }
         Command::Stop(args) => {
-            let (_, rows) = rows(session, &args.services).await?;
+            let rows = rows(session, &args.services).await?;
             lifecycle::stop_services(session, &rows, Patience::Settled).await
         }
         Command::Scale(args) => scale_all(session, args).await,
@@ -325,7 +325,7 @@ async fn up(session: &Session, args: UpArgs) -> Result<u8, Failure> {
 }
 
 /// What the server has of the services of the file: the named ones, or all. Those it does not have are no mistake.
-async fn rows(session: &Session, named: &Services) -> Result<(Project, Vec<Resource>), Failure> {
+async fn rows(session: &Session, named: &Services) -> Result<Vec<Resource>, Failure> {
     let (project, found) = project::load_with_server(session, &named.services).await?;
     let services = &project.compiled.services;
     if let Some(name) = named.services.iter().find(|name| !services.iter().any(|service| service.name == **name)) {
@@ -335,12 +335,11 @@ async fn rows(session: &Session, named: &Services) -> Result<(Project, Vec<Resou
         let mut known = services.iter().filter(|service| service.name.eq_ignore_ascii_case(row.name()));
         known.any(|service| named.services.is_empty() || named.services.contains(&service.name))
     };
-    let rows = found.services.into_iter().filter(is_meant).collect();
-    Ok((project, rows))
+    Ok(found.services.into_iter().filter(is_meant).collect())
 }
 
 async fn scale_all(session: &Session, args: ScaleArgs) -> Result<u8, Failure> {
-    let (_, rows) = rows(session, &Services { services: Vec::new() }).await?;
+    let rows = rows(session, &Services { services: Vec::new() }).await?;
     // All arguments are checked before anything changes.
     let mut work = Vec::new();
     for argument in &args.services {
@@ -359,15 +358,13 @@ async fn rm(session: &Session, args: RmArgs) -> Result<u8, Failure> {
     if args.services.services.is_empty() && !args.force {
         return Err(Failure::usage("Will not remove all services without --force"));
     }
-    let (_, rows) = rows(session, &args.services).await?;
-    let removals = rows.iter().map(async |row| remove(session, row.name(), row).await);
-    let outcomes = futures_util::future::join_all(removals).await;
-    report(session, outcomes.into_iter().filter_map(Result::err).collect()).map_or(Ok(exit::DONE), Err)
+    let rows = rows(session, &args.services).await?;
+    lifecycle::all(session, &rows, async |row| remove(session, row.name(), row).await).await
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::CommandFactory;
 
     use super::*;
 
@@ -391,9 +388,7 @@ mod tests {
             "rancher-compose rm -f -v",
             "rancher-compose upgrade web1 web2 --scale 3 --update-links=false --wait --cleanup",
         ] {
-            if let Err(error) = Line::try_parse_from(line.split(' ')) {
-                panic!("{line}: {error}");
-            }
+            crate::legacy::understood::<Line>(line);
         }
     }
 }

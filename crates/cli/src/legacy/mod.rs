@@ -28,6 +28,14 @@ impl Name {
     }
 }
 
+/// The line is one of that program's.
+#[cfg(test)]
+fn understood<L: clap::Parser>(line: &str) {
+    if let Err(error) = L::try_parse_from(line.split(' ')) {
+        panic!("{line}: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,13 +13,9 @@ use crate::plan::{ServiceAct, StackWork};
 /// How long a refused change rests.
 const RETRY_MS: i64 = 15_000;
 
-/// Refuses an action that the state does not offer: a second `upgrade` has other files and cannot be a repetition.
+/// The state that the action enters; refused when the stack's state does not offer it.
 pub fn check_offered(row: &AnyRow, action: &str) -> Result<&'static str, ApiError> {
-    let start = Stack::type_def().machine.and_then(|machine| machine.start(action, &row.meta.state));
-    start.map(|start| start.via).ok_or_else(|| {
-        ApiError::field(Code::ActionNotAvailable, "action")
-            .because(format!("`{action}` is not possible while the stack is {}", row.meta.state))
-    })
+    super::upgrade_step::<Stack>(&row.meta.state, action, "stack")
 }
 
 /// `upgrade`. `None`: a stack that was not made from files has nothing to do.

@@ -9,7 +9,7 @@ use remuda_model::{
     ToServiceUpgradeStrategy,
 };
 use remuda_schema::row::{AnyRow, Object};
-use remuda_schema::{ApiError, Code, Resource, Row};
+use remuda_schema::{ApiError, Code, Row};
 use remuda_store::{Scope, Tx};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -65,14 +65,10 @@ pub fn go_on(
     Ok(row)
 }
 
-/// Enters the state of the action. Nobody asks for one of these twice by mistake: it is refused where it is not offered.
+/// Enters the state of the action; refused where it is not offered.
 fn begin(row: &mut Row<Service>, action: &str, ctx: &Context) -> Result<(), ApiError> {
-    let start = Service::type_def().machine.and_then(|machine| machine.start(action, &row.meta.state));
-    let start = start.ok_or_else(|| {
-        ApiError::field(Code::ActionNotAvailable, "action")
-            .because(format!("`{action}` is not possible while the service is {}", row.meta.state))
-    })?;
-    super::enter(row, start.via, ctx);
+    let via = super::upgrade_step::<Service>(&row.meta.state, action, "service")?;
+    super::enter(row, via, ctx);
     Ok(())
 }
 

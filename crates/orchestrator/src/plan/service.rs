@@ -130,13 +130,8 @@ pub fn take_away_unit(
 }
 
 fn audit(event_type: &str, container: i64, service: &Row<Service>, why: &str) -> Audit {
-    Audit {
-        account_id: service.meta.account_id,
-        event_type: event_type.to_owned(),
-        resource_type: "instance".to_owned(),
-        resource_id: container,
-        description: format!("{why}. Service id: {}", service.public_id()),
-    }
+    let text = format!("{why}. Service id: {}", service.public_id());
+    Audit::of(service.meta.account_id, event_type, "instance", container, &text)
 }
 
 fn deactivate(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Moment<'_>, plan: &mut Plan) {

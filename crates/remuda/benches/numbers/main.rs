@@ -104,25 +104,9 @@ fn start_and_idle(table: &mut Table) -> Result<()> {
 /// From the request to `running` through everything, beside `docker run -d` on the same daemon.
 fn containers_on_docker(table: &mut Table) -> Result<()> {
     const N_ROUNDS: usize = 20;
-    let bed = Testbed::start(1)?;
-    bed.load_image(image::TESTBOX)?;
+    let DockerHost { bed, dir: _dir, server, agent } = DockerHost::start()?;
     let host = bed.host(0);
-    let dir = tempfile::tempdir()?;
-    let server = Server::start(dir.path(), &bed.gateway().to_string(), &[])?;
     let mut api = server.project_api()?;
-    let mut agent = host.command(env!("CARGO_BIN_EXE_remuda"))?;
-    agent.args([
-        "agent",
-        "--url",
-        &server.url,
-        "--token",
-        &api.registration_token()?,
-        "--docker-host",
-        &host.docker_host(),
-    ]);
-    let agent = Running::spawn(agent.arg("--state-dir").arg(host.dir.join("agent")), &dir.path().join("agent.log"))?;
-    api.wait_for_hosts(1)?;
-
     let modes = ["bridge", "managed"];
     // Like for like: Docker serves names in networks other than `bridge`, and setting that up is part of its start.
     let networks = ["bridge", "remuda"];
@@ -235,6 +219,33 @@ fn create(server: &Server, api: &Api, n: usize) -> Result<Vec<String>> {
         }
         Ok(ids)
     })
+}
+
+/// A server with one host on a real Docker Engine that has the image of the tests.
+struct DockerHost {
+    // Ended in this order: the agent before its engine.
+    agent: Running,
+    server: Server,
+    bed: Testbed,
+    dir: tempfile::TempDir,
+}
+
+impl DockerHost {
+    fn start() -> Result<DockerHost> {
+        let bed = Testbed::start(1)?;
+        bed.load_image(image::TESTBOX)?;
+        let host = bed.host(0);
+        let dir = tempfile::tempdir()?;
+        let server = Server::start(dir.path(), &bed.gateway().to_string(), &[])?;
+        let mut api = server.project_api()?;
+        let token = api.registration_token()?;
+        let mut agent = host.command(env!("CARGO_BIN_EXE_remuda"))?;
+        agent.args(["agent", "--url", &server.url, "--token", &token, "--docker-host", &host.docker_host()]);
+        agent.arg("--state-dir").arg(host.dir.join("agent"));
+        let agent = Running::spawn(&mut agent, &dir.path().join("agent.log"))?;
+        api.wait_for_hosts(1)?;
+        Ok(DockerHost { agent, server, bed, dir })
+    }
 }
 
 /// A server of the real binary, ended when dropped.

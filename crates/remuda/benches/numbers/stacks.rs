@@ -7,29 +7,20 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use remuda_testbed::{Host, Testbed, image, wait};
+use remuda_testbed::{Host, image, wait};
 use serde_json::json;
 
 use crate::http::Api;
 use crate::table::{Table, milliseconds, percentile};
-use crate::{LIMIT, Running, Server};
+use crate::{DockerHost, LIMIT, Server};
 
 const N_SERVICES: usize = 20;
 const N_ROUNDS: usize = 3;
 const SCALE: i64 = 50;
 
 pub fn measure(table: &mut Table) -> Result<()> {
-    let bed = Testbed::start(1)?;
-    bed.load_image(image::TESTBOX)?;
-    let host = bed.host(0);
-    let dir = tempfile::tempdir()?;
-    let server = Server::start(dir.path(), &bed.gateway().to_string(), &[])?;
-    let mut api = server.project_api()?;
-    let token = api.registration_token()?;
-    let mut agent = host.command(env!("CARGO_BIN_EXE_remuda"))?;
-    agent.args(["agent", "--url", &server.url, "--token", &token, "--docker-host", &host.docker_host()]);
-    let _agent = Running::spawn(agent.arg("--state-dir").arg(host.dir.join("agent")), &dir.path().join("agent.log"))?;
-    api.wait_for_hosts(1)?;
+    let docker = DockerHost::start()?;
+    let (host, server, dir) = (docker.bed.host(0), &docker.server, &docker.dir);
     host.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"])?;
 
     let (two, three) = (dir.path().join("two.yml"), dir.path().join("three.yml"));
@@ -38,9 +29,9 @@ pub fn measure(table: &mut Table) -> Result<()> {
     let (mut ours, mut again, mut compose, mut swarm) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..N_ROUNDS {
         let name = format!("bench{round}");
-        ours.push(timed(|| cli(&server, &["-f", &text(&two)?, "-s", &name, "up", "-d"]))?);
-        again.push(timed(|| cli(&server, &["-f", &text(&two)?, "-s", &name, "up", "-d"]))?);
-        cli(&server, &["-f", &text(&two)?, "-s", &name, "down", "--yes"])?;
+        ours.push(timed(|| cli(server, &["-f", &text(&two)?, "-s", &name, "up", "-d"]))?);
+        again.push(timed(|| cli(server, &["-f", &text(&two)?, "-s", &name, "up", "-d"]))?);
+        cli(server, &["-f", &text(&two)?, "-s", &name, "down", "--yes"])?;
         wait_for_none(host)?;
         compose.push(timed(|| docker_compose(host, &two, &name, &["up", "-d"]))?);
         docker_compose(host, &two, &name, &["down", "-t", "0"])?;
@@ -75,22 +66,19 @@ fn scale(table: &mut Table, api: &mut Api, host: &Host) -> Result<()> {
     let body =
         json!({"name": "one", "environmentId": stack["id"], "scale": 1, "startOnCreate": true, "launchConfig": launch});
     let service = api.post("/v1/services", &body)?;
-    let path = format!("/v1/services/{}", service["id"].as_str().context("a service without an id")?);
-    let id = service["id"].as_str().context("a service without an id")?.to_owned();
-    api.wait_for_state("services", &id, "active")?;
+    let id = service["id"].as_str().context("a service without an id")?;
+    let path = format!("/v1/services/{id}");
+    api.wait_for_state("services", id, "active")?;
     let mut ours = Vec::new();
     let mut swarm = Vec::new();
     for _ in 0..N_ROUNDS {
         ours.push(timed(|| {
             api.put(&path, &json!({"scale": SCALE}))?;
-            api.wait_for_state("services", &id, "active")
+            api.wait_for_state("services", id, "active")
         })?);
         api.put(&path, &json!({"scale": 1}))?;
-        api.wait_for_state("services", &id, "active")?;
-        wait::until("one container to be left", LIMIT, || {
-            let left = host.docker(&["ps", "-q"])?.lines().count();
-            if left == 1 { Ok(()) } else { bail!("there are {left}") }
-        })?;
+        api.wait_for_state("services", id, "active")?;
+        wait_for_running(host, 1)?;
     }
     api.delete(&path)?;
     wait_for_none(host)?;
@@ -103,10 +91,7 @@ fn scale(table: &mut Table, api: &mut Api, host: &Host) -> Result<()> {
             wait_for_running(host, n_running)
         })?);
         host.docker(&["service", "scale", "-d", "one=1"])?;
-        wait::until("one container to be left", LIMIT, || {
-            let left = host.docker(&["ps", "-q"])?.lines().count();
-            if left == 1 { Ok(()) } else { bail!("there are {left}") }
-        })?;
+        wait_for_running(host, 1)?;
     }
     let (ours, swarm) = (percentile(&mut ours, 50), percentile(&mut swarm, 50));
     let what = format!("scale of a service 1 → {SCALE}, one host");

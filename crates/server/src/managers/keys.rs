@@ -1,9 +1,9 @@
 //! API keys and registration tokens (`access-control.md` §4, §9). An API key's secret is hashed and shown once; a
 //! registration token's is sealed, because the token is made from it again at every reading.
 
-use remuda_model::{ApiKey, Credential};
+use remuda_model::Credential;
 use remuda_schema::row::Object;
-use remuda_schema::{AnyRow, ApiError, Code, Resource, Time};
+use remuda_schema::{AnyRow, ApiError, Code, Time};
 use remuda_store::{Query as Select, Read, Scope, Tx};
 use serde_json::{Value, json};
 
@@ -11,10 +11,8 @@ use crate::call::Call;
 use crate::failure::Failure;
 use remuda_store::secret;
 
-use crate::policy::{self, Act};
-use crate::reply::{Content, Reply};
 use crate::state::ServerState;
-use crate::{client_certificate, lookup, registration_token, zip};
+use crate::{client_certificate, registration_token, zip};
 
 /// Makes the values of a key. The secret is returned, to be shown in the answer and nowhere else.
 pub fn create(tx: &Tx<'_>, call: &Call, fields: &mut Object) -> Result<Object, Failure> {
@@ -38,26 +36,16 @@ pub fn create(tx: &Tx<'_>, call: &Call, fields: &mut Object) -> Result<Object, F
     Ok(shown)
 }
 
-/// GET of an API key's link `certificate`: a client certificate in one archive. `None`: another thing was asked for.
-pub fn certificate(read: &Read<'_>, call: &Call) -> Option<Result<Reply, Failure>> {
-    let link = call.path.link.as_deref()?;
-    let schema = call.schema().ok()?;
-    let is_asked = schema.name == ApiKey::TYPE && link.eq_ignore_ascii_case("certificate") && !call.path.beyond;
-    is_asked.then(|| {
-        policy::decide(&call.principal, Act::Read, schema, None)?;
-        let row = lookup::required(read, call, schema, call.path_number()?)?;
-        let access_key = row.get("publicValue").as_str().unwrap_or_default().to_owned();
-        let issued = client_certificate::issue(&call.server.seal, &access_key, call.now);
-        let files =
-            issued.map_err(|error| Failure::internal(format!("cannot make the certificate of a key: {error}")))?;
-        let bytes = zip::archive(&[
-            ("ca.pem", files.authority.as_bytes()),
-            ("cert.pem", files.certificate.as_bytes()),
-            ("key.pem", files.key.as_bytes()),
-        ]);
-        let content = Content::Bytes { content_type: "application/zip", bytes, file_name: Some("certificate.zip") };
-        Ok(Reply { status: 200, content })
-    })
+/// The file behind an API key's link `certificate`: a client certificate in one archive.
+pub fn certificate(_: &Read<'_>, call: &Call, row: &AnyRow) -> Result<Vec<u8>, Failure> {
+    let access_key = row.get("publicValue").as_str().unwrap_or_default().to_owned();
+    let issued = client_certificate::issue(&call.server.seal, &access_key, call.now);
+    let files = issued.map_err(|error| Failure::internal(format!("cannot make the certificate of a key: {error}")))?;
+    Ok(zip::archive(&[
+        ("ca.pem", files.authority.as_bytes()),
+        ("cert.pem", files.certificate.as_bytes()),
+        ("key.pem", files.key.as_bytes()),
+    ]))
 }
 
 /// Makes the values of a registration token.

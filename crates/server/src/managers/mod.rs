@@ -11,19 +11,21 @@ pub mod schemas;
 pub mod settings;
 pub mod stacks;
 
+use remuda_model::{ApiKey, Stack};
 use remuda_orchestrator::commands::Context;
 use remuda_schema::id::decode;
 use remuda_schema::output::Document;
 use remuda_schema::row::Object;
-use remuda_schema::{AnyRow, ApiError, Code, Role, Schema, filter};
+use remuda_schema::{AnyRow, ApiError, Code, Resource, Role, Schema, filter};
 use remuda_store::{Read, Scope, Tx};
 use serde_json::Value;
 
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::handlers::write::Written;
-use crate::policy;
-use crate::reply::Reply;
+use crate::lookup;
+use crate::policy::{self, Act};
+use crate::reply::{Content, Reply};
 
 /// What a manager says to a GET.
 pub enum Answer {
@@ -261,9 +263,34 @@ pub fn follow_computed(
     }
 }
 
+/// A link that leads to an archive.
+struct FileLink {
+    of: &'static str,
+    link: &'static str,
+    file_name: &'static str,
+    /// What is in it.
+    make: fn(&Read<'_>, &Call, &AnyRow) -> Result<Vec<u8>, Failure>,
+}
+
+const FILE_LINKS: [FileLink; 2] = [
+    FileLink { of: Stack::TYPE, link: "composeConfig", file_name: "compose.zip", make: stacks::archive },
+    FileLink { of: ApiKey::TYPE, link: "certificate", file_name: "certificate.zip", make: keys::certificate },
+];
+
 /// What a link leads to that is a file; `None`: another thing was asked for.
 pub fn file(read: &Read<'_>, call: &Call) -> Option<Result<Reply, Failure>> {
-    stacks::archive(read, call).or_else(|| keys::certificate(read, call))
+    let link = call.path.link.as_deref().filter(|_| !call.path.beyond)?;
+    let schema = call.schema().ok()?;
+    let asked = FILE_LINKS.iter().find(|file| schema.name == file.of && link.eq_ignore_ascii_case(file.link))?;
+    Some(file_reply(read, call, schema, asked))
+}
+
+fn file_reply(read: &Read<'_>, call: &Call, schema: &'static Schema, asked: &FileLink) -> Result<Reply, Failure> {
+    policy::decide(&call.principal, Act::Read, schema, None)?;
+    let row = lookup::required(read, call, schema, call.path_number()?)?;
+    let bytes = (asked.make)(read, call, &row)?;
+    let content = Content::Bytes { content_type: "application/zip", bytes, file_name: Some(asked.file_name) };
+    Ok(Reply { status: 200, content })
 }
 
 /// Whether an action that is no process is offered in the row's state.

@@ -24,9 +24,7 @@ use crate::failure::Failure;
 use crate::handlers::write::{Written, checked, context, shown};
 use crate::lookup;
 use crate::managers::check_images;
-use crate::policy::{self, Act};
 use crate::render;
-use crate::reply::{Content, Reply};
 use crate::zip;
 
 /// What the two texts are called in messages and in the archive.
@@ -39,8 +37,6 @@ const INTERVAL_MS: i64 = 1000;
 
 /// Most problems that a message names.
 const MAX_TOLD: usize = 10;
-/// Longest line of the log.
-const MAX_LINE: usize = 1_000;
 
 /// Why files do not become services here.
 enum Refused {
@@ -166,13 +162,8 @@ fn make_volumes(tx: &mut Tx<'_>, call: &Call, context: &Context, project: &Proje
 /// What the compiler has to say about files that compile goes into the log of the stack.
 fn tell_warnings(tx: &mut Tx<'_>, stack: &AnyRow, project: &Project) -> Result<(), Refused> {
     for warning in project.warnings.iter().take(MAX_TOLD) {
-        let line = Audit {
-            account_id: stack.meta.account_id,
-            event_type: "stack.compile".to_owned(),
-            resource_type: Stack::TYPE.to_owned(),
-            resource_id: stack.meta.id,
-            description: warning.to_string().chars().take(MAX_LINE).collect(),
-        };
+        let meta = &stack.meta;
+        let line = Audit::of(meta.account_id, "stack.compile", Stack::TYPE, meta.id, &warning.to_string());
         steps::audit(tx, &line).map_err(Failure::from)?;
     }
     Ok(())
@@ -377,22 +368,13 @@ pub fn export_config(
     Ok(Written { status: 200, document, resource_type: schema.name, resource_id: Some(row.meta.id) })
 }
 
-/// GET of the link `composeConfig`: the files in one archive. `None`: another thing was asked for.
-pub fn archive(read: &Read<'_>, call: &Call) -> Option<Result<Reply, Failure>> {
-    let link = call.path.link.as_deref()?;
-    let schema = call.schema().ok()?;
-    let is_asked = schema.name == Stack::TYPE && link.eq_ignore_ascii_case("composeConfig") && !call.path.beyond;
-    is_asked.then(|| {
-        policy::decide(&call.principal, Act::Read, schema, None)?;
-        let row = lookup::required(read, call, schema, call.path_number()?)?;
-        let files = files_of(read, call, &row, &[])?;
-        let bytes = zip::archive(&[
-            (DOCKER_COMPOSE, files.docker_compose.as_bytes()),
-            (RANCHER_COMPOSE, files.rancher_compose.as_bytes()),
-        ]);
-        let content = Content::Bytes { content_type: "application/zip", bytes, file_name: Some("compose.zip") };
-        Ok(Reply { status: 200, content })
-    })
+/// The file behind the link `composeConfig`: the two texts in one archive.
+pub fn archive(read: &Read<'_>, call: &Call, row: &AnyRow) -> Result<Vec<u8>, Failure> {
+    let files = files_of(read, call, row, &[])?;
+    Ok(zip::archive(&[
+        (DOCKER_COMPOSE, files.docker_compose.as_bytes()),
+        (RANCHER_COMPOSE, files.rancher_compose.as_bytes()),
+    ]))
 }
 
 /// The files of a stack's services: of these, or of all.

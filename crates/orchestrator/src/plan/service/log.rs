@@ -8,11 +8,9 @@ use remuda_schema::{Resource, Row};
 use crate::plan::{Audit, Step};
 
 /// Event type of the lines.
-pub const EVENT: &str = "service.reconcile";
+const EVENT: &str = "service.reconcile";
 /// Names in one line.
 const MAX_NAMES: usize = 20;
-/// Longest line.
-const MAX_LENGTH: usize = 1_000;
 
 /// What one pass has to tell: reasons in the order they came up, with the containers concerned.
 #[derive(Debug, Default)]
@@ -34,7 +32,7 @@ impl Log {
         self.lines.push((what, Vec::new()));
     }
 
-    pub fn steps(self, service: &Row<Service>) -> impl Iterator<Item = Step> {
+    pub fn steps(self, service: &Row<Service>) -> impl Iterator<Item = Step> + use<> {
         let text = |(what, names): (String, Vec<String>)| {
             if names.is_empty() {
                 return what;
@@ -44,19 +42,14 @@ impl Log {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             format!("{what}: {}{more}", named.join(", "))
         };
-        self.lines.into_iter().map(move |line| Step::Audit(audit(service, text(line))))
+        let (account, service) = (service.meta.account_id, service.meta.id);
+        self.lines.into_iter().map(move |line| Step::Audit(audit(account, service, &text(line))))
     }
 }
 
-/// A line about the service.
-pub fn audit(service: &Row<Service>, text: String) -> Audit {
-    Audit {
-        account_id: service.meta.account_id,
-        event_type: EVENT.to_owned(),
-        resource_type: Service::TYPE.to_owned(),
-        resource_id: service.meta.id,
-        description: text.chars().take(MAX_LENGTH).collect(),
-    }
+/// A line about a service of that account.
+pub fn audit(account: Option<i64>, service: i64, text: &str) -> Audit {
+    Audit::of(account, EVENT, Service::TYPE, service, text)
 }
 
 #[cfg(test)]
@@ -123,6 +116,6 @@ mod tests {
         let service = Row::new(Some(5), ACTIVE, Service::default());
         let lines: Vec<Step> = log.steps(&service).collect();
         let [Step::Audit(line)] = &lines[..] else { panic!("{lines:?}") };
-        assert_eq!(line.description.len(), MAX_LENGTH);
+        assert_eq!(line.description.len(), 1_000);
     }
 }

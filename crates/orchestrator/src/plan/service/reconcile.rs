@@ -55,6 +55,27 @@ pub(super) fn go_on(next: &mut Row<Service>, waiting: Option<String>, moment: Mo
     plan.look_again(moment.now.plus_ms(moment.settings.process_deadline_ms()));
 }
 
+/// Whether the next batch or round may begin: all has been well for the interval, 2 s unless another was asked for.
+pub(super) fn pause_is_over(
+    next: &mut Row<Service>,
+    interval_ms: Option<i64>,
+    moment: Moment<'_>,
+    plan: &mut Plan,
+) -> bool {
+    let due = *next.next_batch.get_or_insert_with(|| moment.now.plus_ms(interval_ms.unwrap_or(2000)));
+    if due > moment.now {
+        plan.look_again(due);
+        return false;
+    }
+    next.next_batch = None;
+    true
+}
+
+/// How many units a batch has, 1 unless more were asked for.
+pub(super) fn batch_size(asked: Option<i64>) -> usize {
+    usize::try_from(asked.unwrap_or(1)).unwrap_or(1).max(1)
+}
+
 /// Brings the containers nearer to what the service asks for, in any state of the service that wants them to run.
 /// What it waits for, and whether all is as it shall be.
 pub fn pass(

@@ -7,7 +7,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, Service};
 use remuda_schema::Row;
 
-use super::reconcile::{go_on, pass};
+use super::reconcile::{batch_size, go_on, pass, pause_is_over};
 use super::status_of;
 use super::units::{Unit, units};
 use super::upgrade::{is_good, stop, what_is_wrong};
@@ -44,15 +44,11 @@ pub fn plan(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: 
     }
     let n_done = units.len() - due.len();
     next.meta.progress.percent = i64::try_from(n_done * 100 / units.len().max(1)).ok();
-    let begin = *next.next_batch.get_or_insert_with(|| moment.now.plus_ms(strategy.interval_millis.unwrap_or(2000)));
-    if begin > moment.now {
-        plan.look_again(begin);
+    if !pause_is_over(next, strategy.interval_millis, moment, plan) {
         let told = format!("{n_done} of {} units are restarted; the next batch waits its interval", units.len());
         return go_on(next, Some(told), moment, plan);
     }
-    next.next_batch = None;
-    let batch_size = usize::try_from(strategy.batch_size.unwrap_or(1)).unwrap_or(1).max(1);
-    for container in due.into_iter().take(batch_size).flat_map(|unit| unit.members.values()) {
+    for container in due.into_iter().take(batch_size(strategy.batch_size)).flat_map(|unit| unit.members.values()) {
         if is_due(container) {
             stop(container, moment, plan);
         }

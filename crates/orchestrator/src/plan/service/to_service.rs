@@ -5,7 +5,7 @@ use remuda_model::{Service, ToServiceUpgradeStrategy};
 use remuda_schema::Row;
 
 use super::begin;
-use super::reconcile::{go_on, pass};
+use super::reconcile::{go_on, pass, pause_is_over};
 use super::units::units;
 use crate::plan::health::STARTED_ONCE;
 use crate::plan::{Moment, Plan};
@@ -68,16 +68,13 @@ pub fn plan(
         next.next_batch = None;
         return next.meta.enter(UPGRADED);
     };
-    let due = *next.next_batch.get_or_insert_with(|| moment.now.plus_ms(strategy.interval_millis.unwrap_or(2000)));
-    if due > moment.now {
-        plan.look_again(due);
+    if !pause_is_over(next, strategy.interval_millis, moment, plan) {
         let told = format!(
             "The next round waits its interval: {scale} here, {} in service {name}",
             to.min(target.scale.unwrap_or(1))
         );
         return go_on(next, Some(told), moment, plan);
     }
-    next.next_batch = None;
     next.scale = Some(from);
     if target.scale != Some(to) {
         let mut scaled = (**target).clone();

@@ -16,7 +16,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, InServiceUpgradeStrategy, Service};
 use remuda_schema::{Resource, Row};
 
-use super::reconcile::{go_on, pass};
+use super::reconcile::{batch_size, go_on, pass, pause_is_over};
 use super::units::{Unit, config_name, everyone, is_managed, is_up, ran_once, units};
 use super::{AT_ONCE, PRIMARY, begin, retained, status_of, take_away_unit};
 use crate::plan::{Moment, Plan, Step, claims};
@@ -242,17 +242,13 @@ pub fn plan(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: 
         };
     }
     next.meta.progress.percent = i64::try_from(done.len() * 100 / units.len().max(1)).ok();
-    let due = *next.next_batch.get_or_insert_with(|| moment.now.plus_ms(strategy.interval_millis.unwrap_or(2000)));
-    if due > moment.now {
-        plan.look_again(due);
+    if !pause_is_over(next, strategy.interval_millis, moment, plan) {
         let told = format!("{} of {} units are exchanged; the next batch waits its interval", done.len(), units.len());
         return go_on(next, Some(told), moment, plan);
     }
-    next.next_batch = None;
-    let batch_size = usize::try_from(strategy.batch_size.unwrap_or(1)).unwrap_or(1).max(1);
     let mut batch = await_turn;
     batch.sort_by_key(|unit| unit.members.values().all(|container| is_good(container)));
-    for container in batch.into_iter().take(batch_size).flat_map(|unit| unit.members.values()) {
+    for container in batch.into_iter().take(batch_size(strategy.batch_size)).flat_map(|unit| unit.members.values()) {
         if exchange.goes(container) {
             set_aside(world, container, plan);
         }
