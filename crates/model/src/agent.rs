@@ -40,4 +40,8 @@ pub struct Agent {
     /// When it was last heard of.
     #[field(hidden)]
     pub last_seen: Option<Time>,
+    /// Directory revision that all consumers of its host work with; stored only while somebody waits for it who cannot
+    /// know: the server that decides, when the agent is connected to another.
+    #[field(hidden)]
+    pub applied: Option<i64>,
 }

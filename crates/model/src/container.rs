@@ -130,6 +130,9 @@ pub struct Container {
     /// Time a stop may take before the process is killed.
     #[field(hidden)]
     pub stop_timeout_seconds: Option<i64>,
+    /// While it stops: until then its host is not told to stop it, because those who route to it are told first.
+    #[field(hidden)]
+    pub withdraw_by: Option<Time>,
     /// Service that made the container.
     #[field(hidden)]
     pub service_id: Option<Id<Service>>,

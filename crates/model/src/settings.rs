@@ -85,6 +85,11 @@ pub const SETTINGS: &[Known] = &[
         "5",
         "Seconds after which a service's container in `error` is replaced at first; doubles up to a minute",
     ),
+    private(
+        "service.withdraw.deadline.seconds",
+        "10",
+        "Seconds for which a service's container runs on at most until no host routes to it any more; 0 stops at once",
+    ),
     public("swarm.tls.port", "2376", "Port of Swarm"),
     private("ui.pl", "rancher", "Product name in a cookie that web pages read"),
     public("vm.enabled", "false", "Whether virtual machines can be made"),

@@ -90,6 +90,8 @@ fn container(world: &World, row: &Row<Container>) -> ContainerPlan {
     let desired = match row.meta.state.as_str() {
         _ if row.start_serial == 0 && !row.native_container => Desired::Nothing,
         ERROR | ERRORING | REMOVING | REMOVED | RESTORING => Desired::Stopped,
+        // Those who route to it are told first.
+        STOPPING if row.withdraw_by.is_some() => Desired::Running,
         _ if row.desired == WANT_RUNNING => Desired::Running,
         _ => Desired::Stopped,
     };

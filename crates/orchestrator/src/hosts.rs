@@ -20,6 +20,7 @@ use remuda_wire::session::{Consumer, Hello, Position};
 
 use crate::directory;
 use crate::observe::{self, Observer};
+use crate::withdraw;
 use crate::worlds::Shared;
 
 pub use updates::HostUpdates;
@@ -375,8 +376,39 @@ pub async fn host_gone(shared: &Shared, live: &Live, session: &HostSession, anno
 }
 
 /// A consumer on the host works with that directory revision.
-pub fn host_applied(live: &Live, session: &HostSession, consumer: Consumer, revision: i64) {
+///
+/// Kept in memory; stored only when the server that decides is another one and something waits for it there.
+pub async fn host_applied(shared: &Shared, live: &Live, session: &HostSession, consumer: Consumer, revision: i64) {
     lock(&live.applied).insert((session.host_id, consumer), revision);
+    let Some(project) = shared.project(session.project_id) else { return };
+    let all = {
+        let mut state = project.state();
+        let is_ready = state.applied(session.host_id, consumer, revision);
+        if shared.decides_for(project.id) {
+            drop(state);
+            if is_ready {
+                project.nudge();
+            }
+            return;
+        }
+        let told = state.world.agents.get(&session.agent_id).and_then(|agent| agent.applied);
+        let all = withdraw::of_host(&state.world, session.host_id);
+        let awaited = |all: &i64| state.world.withdrawing.values().any(|from| told < Some(*from) && from <= all);
+        all.filter(awaited)
+    };
+    let Some(all) = all else { return };
+    let (agent, generation) = (session.agent_id, session.generation);
+    let written = shared.store.write(move |tx| -> Result<(), Error> {
+        let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(agent))? else { return Ok(()) };
+        if agent.generation == generation && agent.applied < Some(all) {
+            agent.applied = Some(all);
+            tx.update(&mut agent)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = written.await {
+        tracing::warn!(%error, agent = session.agent_id, "what a host works with could not be recorded");
+    }
 }
 
 /// Progress of a pull or build: shown, not stored; and a reason to go on waiting.

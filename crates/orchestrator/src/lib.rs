@@ -27,6 +27,7 @@ pub mod steps;
 pub(crate) mod testing;
 pub mod transitions;
 pub mod wake;
+pub mod withdraw;
 pub mod world;
 pub mod worlds;
 

@@ -124,8 +124,8 @@ impl Orchestrator {
         hosts::host_gone(&self.shared, &self.live, session, announced).await;
     }
 
-    pub fn host_applied(&self, session: &HostSession, consumer: Consumer, revision: i64) {
-        hosts::host_applied(&self.live, session, consumer, revision);
+    pub async fn host_applied(&self, session: &HostSession, consumer: Consumer, revision: i64) {
+        hosts::host_applied(&self.shared, &self.live, session, consumer, revision).await;
     }
 
     /// Directory revision that a consumer on a host works with.

@@ -68,6 +68,9 @@ impl Settings {
     pub fn container_stop_margin_ms(&self) -> i64 {
         self.ms("container.stop.margin.seconds")
     }
+    pub fn withdraw_deadline_ms(&self) -> i64 {
+        self.ms("service.withdraw.deadline.seconds")
+    }
     pub fn process_deadline_ms(&self) -> i64 {
         self.ms("process.deadline.seconds")
     }

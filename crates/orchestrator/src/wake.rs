@@ -71,6 +71,10 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
         woken.extend(world.services_unplaced().map(Subject::Service));
         woken.extend(world.services_by_hosts.iter().copied().map(Subject::Service));
     }
+    // Who is silent is not waited for.
+    if !hosts.is_empty() {
+        woken.extend(world.withdrawing.keys().copied().map(Subject::Container));
+    }
     for host in hosts {
         for row in world.containers_on(host) {
             let waits = remuda_model::machines::CONTAINER.is_transitional(&row.meta.state);

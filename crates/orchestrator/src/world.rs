@@ -15,6 +15,8 @@ use remuda_model::{
 };
 use remuda_schema::{Resource, Row, Time};
 
+use remuda_wire::session::Consumer;
+
 use crate::plan::selection::Selectors;
 use crate::record::Record;
 
@@ -97,6 +99,12 @@ pub struct World {
 
     /// When a host last told of progress of a container (samples: not stored).
     pub progress_at: BTreeMap<i64, Time>,
+    /// Directory revision that a consumer on a host works with (samples: not stored).
+    pub applied: BTreeMap<(i64, Consumer), i64>,
+    /// Containers that run on until no host routes to them: the revision from which hosts know.
+    pub withdrawing: BTreeMap<i64, i64>,
+    /// Services whose containers route to others.
+    pub balancers: BTreeSet<i64>,
 
     pub hosts_by_agent: Index,
     pub containers_by_host: Index,
@@ -209,6 +217,11 @@ impl World {
                     Some(selectors) => drop(self.selectors.insert(id, selectors)),
                     None => drop(self.selectors.remove(&id)),
                 }
+                if new.as_ref().is_some_and(|row| row.meta.kind == "loadBalancerService") {
+                    self.balancers.insert(id);
+                } else {
+                    self.balancers.remove(&id);
+                }
                 if new.is_some_and(|row| row.is_global() || row.scale_policy.is_some()) {
                     self.services_by_hosts.insert(id);
                 } else {
@@ -310,6 +323,12 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Everything is about to be listed anew: what the rows do not say is kept.
+    pub fn emptied(&mut self) -> World {
+        let (progress_at, applied) = (std::mem::take(&mut self.progress_at), std::mem::take(&mut self.applied));
+        World { progress_at, applied, ..World::new(self.project_id, self.since) }
     }
 
     /// The row is deleted from the store.

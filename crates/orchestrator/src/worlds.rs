@@ -15,6 +15,7 @@ use remuda_model::{Container, Project, Setting};
 use remuda_runtime::{Seams, Signal};
 use remuda_schema::{Resource, Role, Row, Time};
 use remuda_store::{Error, Feed, Query, Scope, Store};
+use remuda_wire::session::Consumer;
 use tokio::sync::Notify;
 
 use crate::commands::{Context, Principal};
@@ -28,6 +29,7 @@ use crate::record::Record;
 use crate::settings::Settings;
 use crate::steps;
 use crate::wake;
+use crate::withdraw;
 use crate::world::World;
 
 /// Keys planned and written together.
@@ -91,6 +93,11 @@ impl ProjectLoop {
         ProjectLoop { id, state: Mutex::new(state), wake: Notify::new(), told: Signal::default() }
     }
 
+    /// Something is due that the feed did not bring.
+    pub(crate) fn nudge(&self) {
+        self.wake.notify_one();
+    }
+
     /// The World and what hosts are told of it.
     pub fn state(&self) -> MutexGuard<'_, ProjectState> {
         lock(&self.state)
@@ -107,6 +114,9 @@ impl ProjectState {
             self.plans.touch(&self.world, old, revision);
         }
         self.world.put(record);
+        if let Record::Container(row) = record {
+            withdraw::note(&mut self.world, row, revision);
+        }
         subjects.extend(wake::subjects(&self.world, record));
         self.plans.touch(&self.world, record, revision);
         let keys = directory::touched(&self.world, record);
@@ -119,6 +129,14 @@ impl ProjectState {
             record.meta_mut().state = PURGED.to_owned();
             self.put(&record, revision);
         }
+    }
+
+    /// A consumer on a host works with that directory revision: wakes what nobody routes to any more.
+    pub(crate) fn applied(&mut self, host: i64, consumer: Consumer, revision: i64) -> bool {
+        self.world.applied.insert((host, consumer), revision);
+        let ready = withdraw::ready(&self.world, revision);
+        ready.iter().for_each(|id| self.queue.wake(Subject::Container(*id)));
+        !ready.is_empty()
     }
 
     fn wake_all(&mut self) {
@@ -309,7 +327,7 @@ impl Shared {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         for project in self.projects() {
             let mut state = project.state();
-            state.world = World::new(project.id, state.world.since);
+            state.world = state.world.emptied();
             state.directory = directory::Log::default();
             state.plans = hostplan::Log::default();
         }

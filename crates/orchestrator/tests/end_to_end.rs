@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remuda_model::{
-    Account, Agent, Container, Host, IpAddress, Mount, Port, Project, Service, ServiceExposeMap, Stack, Volume,
-    registry,
+    Account, Agent, AuditLog, Container, Host, IpAddress, Mount, Port, Project, Service, ServiceExposeMap, Stack,
+    Volume, registry,
 };
 use remuda_orchestrator::commands::{self, CommandError, Context, Outcome, Principal};
 use remuda_orchestrator::hosts::HostSession;
@@ -20,7 +20,7 @@ use remuda_store::{Fault, Faults, Query, Scope, Store};
 use remuda_wire::directory::Directory;
 use remuda_wire::observe::{ContainerObserved, HostFacts, MountObserved, StateChange, StateReport, Status};
 use remuda_wire::plan::{ContainerPlan, Desired};
-use remuda_wire::session::{Down, Hello};
+use remuda_wire::session::{Consumer, Down, Hello};
 use serde_json::{Value, json};
 
 struct Bed {
@@ -184,6 +184,8 @@ struct Engine {
     session: Option<HostSession>,
     tasks: remuda_runtime::Tasks,
     fails: Option<String>,
+    /// Does not say which directory it works with.
+    deaf: bool,
 }
 
 struct Running {
@@ -245,7 +247,11 @@ impl FakeHost {
                 }
                 for message in update.directory {
                     let Down::Directory(update) = message.down().clone() else { panic!("{message:?}") };
+                    let revision = update.revision;
                     host.engine().directory.apply(*update).expect("fits");
+                    if !host.engine().deaf {
+                        orchestrator.host_applied(&session, Consumer::Dns, revision).await;
+                    }
                 }
             }
         });
@@ -636,6 +642,55 @@ async fn a_removed_host_takes_its_agent_along_and_services_move() {
     bed.wait("the service on the other host", async |_| (b.names() == ["s_web_1"]).then_some(())).await;
     let agent = bed.get::<Host>(a.id()).await.agent_id.expect("had one").number();
     assert!(bed.get::<Agent>(agent).await.meta.removed.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_is_stopped_when_nobody_routes_to_it_any_more() {
+    let bed = Bed::new().await;
+    let (a, b) = (bed.host("a").await, bed.host("b").await);
+    bed.until::<Host>(a.id(), "active").await;
+    bed.until::<Host>(b.id(), "active").await;
+    let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+    let web = service(&bed, stack, "web", 2).await;
+    bed.until::<Service>(web, "active").await;
+    let going = bed.list::<Container>(Query::new().eq("name", "s_web_2")).await.remove(0).meta.id;
+
+    // One host does not answer: the container runs on, shown as `stopping` to everybody, until the deadline.
+    a.engine().deaf = true;
+    let begun = bed.seams.clock.now_ms();
+    bed.put::<Service>(web, json!({"scale": 1})).await;
+    bed.wait("the word to be passed", async |_| {
+        let told = |host: &FakeHost| host.engine().directory.containers.get(&going).map(|row| row.state.clone());
+        (told(&a).as_deref() == Some("stopping") && told(&b).as_deref() == Some("stopping")).then_some(())
+    })
+    .await;
+    assert_eq!(b.names(), ["s_web_2"], "it still answers whoever has not heard");
+    bed.wait("the deadline", async |_| b.names().is_empty().then_some(())).await;
+    assert!(bed.seams.clock.now_ms() - begun >= 10_000);
+    let log = bed.list::<AuditLog>(Query::new().eq("resourceType", "service").eq("resourceId", web)).await;
+    let told = "s_web_2: Stopped though 1 host(s) have not confirmed in 10 s that they no longer route to it: a";
+    assert!(log.iter().any(|row| row.meta.description.as_deref() == Some(told)), "{log:?}");
+    bed.until::<Container>(going, "removed").await;
+
+    // All answer: no longer than that takes.
+    a.engine().deaf = false;
+    bed.put::<Service>(web, json!({"scale": 2})).await;
+    bed.until::<Service>(web, "active").await;
+    let begun = bed.seams.clock.now_ms();
+    bed.put::<Service>(web, json!({"scale": 1})).await;
+    bed.wait("one container", async |_| (a.names().len() + b.names().len() == 1).then_some(())).await;
+    assert!(bed.seams.clock.now_ms() - begun < 1_000, "{}", bed.seams.clock.now_ms() - begun);
+
+    // Who is silent is not waited for.
+    bed.put::<Service>(web, json!({"scale": 2})).await;
+    bed.until::<Service>(web, "active").await;
+    a.engine().deaf = true;
+    let begun = bed.seams.clock.now_ms();
+    bed.put::<Service>(web, json!({"scale": 1})).await;
+    a.lose(&bed).await;
+    bed.wait("one container", async |_| b.names().is_empty().then_some(())).await;
+    let taken = bed.seams.clock.now_ms() - begun;
+    assert!(taken <= 12_000, "{taken}");
 }
 
 /// A container that somebody started by plain docker.

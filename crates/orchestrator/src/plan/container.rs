@@ -14,7 +14,11 @@ use super::{Moment, Plan, Step, claims, ended, purged, removed, service};
 use crate::record::Record;
 use crate::scheduler::{self, Placement, PortNeed};
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, WANT_STOPPED, enter, label};
+use crate::withdraw;
 use crate::world::World;
+
+/// So many hosts a message names.
+const NAMED_HOSTS: usize = 5;
 
 pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
     let mut plan = Plan::default();
@@ -167,6 +171,9 @@ fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mu
         }
         return settle(row, STOPPED, plan);
     };
+    if let Some(due) = row.withdraw_by {
+        return withdraw(world, row, due, moment, plan);
+    }
     let deadline = row.meta.progress.deadline.unwrap_or(moment.now).max(grace(world, moment));
     if deadline > moment.now {
         return plan.look_again(deadline);
@@ -179,6 +186,33 @@ fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mu
     } else {
         next.desired = WANT_RUNNING.to_owned();
         next.meta.fail(RUNNING, reason);
+    }
+    plan.write(next);
+}
+
+/// Its host is told to stop it when nobody routes to it any more, or when that takes too long.
+fn withdraw(world: &World, row: &Row<Container>, due: Time, moment: Moment<'_>, plan: &mut Plan) {
+    let unaware: Vec<&Row<Host>> = withdraw::unaware(world, row.meta.id).collect();
+    if !unaware.is_empty() && due > moment.now {
+        return plan.look_again(due);
+    }
+    let mut next = row.clone();
+    next.withdraw_by = None;
+    enter(&mut next, STOPPING, transitions::stopped_by(row, moment.settings, moment.now));
+    if !unaware.is_empty() {
+        let mut names: Vec<String> = unaware.iter().take(NAMED_HOSTS).map(|host| host_name(host)).collect();
+        names.extend((unaware.len() > NAMED_HOSTS).then(|| "…".to_owned()));
+        let (n_hosts, seconds) = (unaware.len(), moment.settings.withdraw_deadline_ms() / 1000);
+        let told = format!(
+            "Stopped though {n_hosts} host(s) have not confirmed in {seconds} s that they no longer route to it: {}",
+            names.join(", ")
+        );
+        if let Some(service) = row.service_id {
+            let name = row.meta.name.as_deref().unwrap_or(&row.meta.uuid);
+            let line = service::log::audit(row.meta.account_id, service.number(), &format!("{name}: {told}"));
+            plan.steps.push(Step::Audit(line));
+        }
+        next.meta.progress.message = Some(told);
     }
     plan.write(next);
 }

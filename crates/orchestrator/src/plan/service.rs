@@ -99,7 +99,7 @@ pub fn status_of(container: &Row<Container>) -> String {
     format!("Waiting for [instance:{name}]. Instance status: {status}")
 }
 
-/// Asks for the container's removal; whether it was not on its way already.
+/// Asks for the container's removal, when nobody routes to it any more; whether it was not on its way already.
 pub fn take_away(
     container: &Row<Container>,
     service: &Row<Service>,
@@ -108,7 +108,7 @@ pub fn take_away(
     plan: &mut Plan,
 ) -> bool {
     let mut next = container.clone();
-    let goes = transitions::remove(&mut next, moment.settings, moment.now);
+    let goes = transitions::retire_and_remove(&mut next, moment.settings, moment.now);
     if goes {
         plan.write(next);
         plan.steps.push(Step::Audit(audit("instance.delete", container.meta.id, service, why)));
@@ -165,7 +165,13 @@ fn remove(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Mo
     let id = row.meta.id;
     let Members { live, leaving } = everyone(world, id);
     for container in live.iter().take(AT_ONCE) {
-        take_away(container, row, "Service instance is removed with its service", moment, plan);
+        // With the whole service gone there is nobody else to route to.
+        let mut going = (***container).clone();
+        if transitions::remove(&mut going, moment.settings, moment.now) {
+            plan.write(going);
+            let why = "Service instance is removed with its service";
+            plan.steps.push(Step::Audit(audit("instance.delete", container.meta.id, row, why)));
+        }
     }
     if let Some(container) = live.first().or(leaving.first()) {
         next.meta.progress.message = Some(status_of(container));

@@ -224,7 +224,7 @@ impl Hub {
                 }
                 Up::Facts(facts) => self.orchestrator.host_facts(session, *facts).await,
                 Up::Applied { consumer, revision } => {
-                    self.orchestrator.host_applied(session, consumer, revision);
+                    self.orchestrator.host_applied(session, consumer, revision).await;
                     Ok(())
                 }
                 Up::Progress { uuid, message, percent } => {

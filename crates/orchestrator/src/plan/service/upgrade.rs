@@ -163,7 +163,7 @@ pub(super) fn stop(container: &Row<Container>, moment: Moment<'_>, plan: &mut Pl
     };
     if stops {
         let mut stopping = container.clone();
-        transitions::stop(&mut stopping, None, false, moment.settings, moment.now);
+        transitions::retire(&mut stopping, false, moment.settings, moment.now);
         plan.write(stopping);
     }
     true
