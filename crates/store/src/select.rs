@@ -51,7 +51,7 @@ pub(crate) fn select(
         builder.filter(filter)?;
     }
     if want == Want::Rows {
-        builder.order(query)?;
+        builder.page(query)?;
     }
     Ok(builder.done())
 }
@@ -202,7 +202,22 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn order(&mut self, query: &Query) -> Result<(), Error> {
+    /// Order, offset and limit.
+    fn page(&mut self, query: &Query) -> Result<(), Error> {
+        let limit = |count: u64| Param::Int(i64::try_from(count).unwrap_or(i64::MAX));
+        if query.sort.is_none() && query.offset > 0 {
+            // Where the page begins is found among numbers alone, which an index gives; counting off whole rows would
+            // read all of them.
+            let (table, conditions) = (self.of.table, self.text.split_once(" WHERE ").map_or("", |(_, rest)| rest));
+            let first =
+                format!(" AND id >= (SELECT id FROM \"{table}\" WHERE {conditions} ORDER BY id LIMIT 1 OFFSET ");
+            self.push(&first, limit(query.offset));
+            self.text.push_str(") ORDER BY id");
+            if let Some(count) = query.limit {
+                self.push(" LIMIT ", limit(count));
+            }
+            return Ok(());
+        }
         self.text.push_str(" ORDER BY ");
         if let Some((field, direction)) = &query.sort {
             let (expression, class) = self.field(field, &Value::Null)?;
@@ -216,15 +231,14 @@ impl<'t> Builder<'t> {
             });
         }
         self.text.push_str("id");
-        let number = |count: u64| Param::Int(i64::try_from(count).unwrap_or(i64::MAX));
         match (query.limit, query.offset) {
-            (Some(limit), _) => self.push(" LIMIT ", number(limit)),
+            (Some(count), _) => self.push(" LIMIT ", limit(count)),
             (None, 0) => {}
             // SQLite has no offset without a limit.
             (None, _) => self.push(" LIMIT ", Param::Int(i64::MAX)),
         }
         if query.offset > 0 {
-            self.push(" OFFSET ", number(query.offset));
+            self.push(" OFFSET ", limit(query.offset));
         }
         Ok(())
     }
