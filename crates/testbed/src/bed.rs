@@ -75,6 +75,15 @@ impl Testbed {
         self.slot.number
     }
 
+    /// A command that runs on the test machine itself, beside the hosts, and ends with the testbed.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+        let cgroup = crate::host::hierarchy().join(format!("remuda-testbed/{}/beside", self.slot.number));
+        fs::create_dir_all(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
+        let mut command = Command::new("sh");
+        command.arg(crate::slot::scripts()?.join("enter.sh")).arg("/proc/self/ns/net").arg(cgroup).arg(program);
+        Ok(command)
+    }
+
     /// Loads an image on all hosts at once.
     pub fn load_image(&self, name: &str) -> Result<()> {
         std::thread::scope(|scope| {

@@ -125,16 +125,6 @@ impl Host {
         self.start_dockerd()
     }
 
-    /// Takes this host off the wire, as a pulled cable would.
-    pub fn disconnect(&self) -> Result<()> {
-        ip(&["link", "set", &self.wire, "down"])
-    }
-
-    /// Puts it back.
-    pub fn reconnect(&self) -> Result<()> {
-        ip(&["link", "set", &self.wire, "up"])
-    }
-
     /// What the daemon said, to show when a test fails.
     pub fn dockerd_log_tail(&self) -> String {
         let text = fs::read(self.dir.join("dockerd.log")).unwrap_or_default();
@@ -189,7 +179,7 @@ impl Host {
     }
 }
 
-fn hierarchy() -> PathBuf {
+pub(crate) fn hierarchy() -> PathBuf {
     let root = Path::new("/sys/fs/cgroup");
     if root.join("cgroup.controllers").exists() {
         return root.to_path_buf();

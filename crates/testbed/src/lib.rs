@@ -18,10 +18,16 @@ pub mod image;
 
 pub mod host;
 
+pub mod trouble;
+
 pub mod bed;
+
+pub mod fleet;
 
 pub mod postgres;
 
 pub use bed::Testbed;
+pub use fleet::Fleet;
 pub use host::Host;
 pub use postgres::{Database, Postgres, Tuning, postgres_url};
+pub use trouble::{Part, Way};

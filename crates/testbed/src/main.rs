@@ -1,5 +1,7 @@
 //! `remuda-testbed`: the testbed by hand, to try things on several hosts without several machines.
 //!
+//! With `--remuda PROGRAM` each host has an agent and they have a server.
+//!
 //! `up` leaves a keeper process behind that owns the hosts and listens on a socket in the testbed's directory; `down`
 //! tells it to end. A killed keeper is no trouble: its guardian cleans, and so does `sweep`.
 
@@ -11,9 +13,13 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+mod orders;
+
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use remuda_testbed::{Postgres, Testbed, Tuning, bed, wait};
+use remuda_testbed::{Fleet, Postgres, Testbed, Tuning, bed, wait};
+
+use orders::{Bed, Order};
 
 /// Hosts for tests: network namespaces with a Docker daemon each
 #[derive(Parser)]
@@ -33,7 +39,12 @@ enum What {
         /// Load the testbed's images on them
         #[arg(long)]
         images: bool,
+        /// Start this `remuda` as a server, and as an agent on each host
+        #[arg(long, value_name = "PROGRAM")]
+        remuda: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Order(Order),
     /// Remove the hosts that `up` made
     Down,
     /// Show the hosts that `up` made
@@ -61,6 +72,8 @@ enum What {
         hosts: usize,
         #[arg(long)]
         images: bool,
+        #[arg(long)]
+        remuda: Option<PathBuf>,
     },
 }
 
@@ -76,7 +89,8 @@ fn main() -> ExitCode {
 
 fn run(what: What) -> Result<ExitCode> {
     match what {
-        What::Up { hosts, images } => up(hosts, images)?,
+        What::Up { hosts, images, remuda } => up(hosts, images, remuda)?,
+        What::Order(order) => give(&order)?,
         What::Down => down()?,
         What::Ls => print!("{}", kept()?.context("no hosts are up")?.1.table()),
         What::Exec { host, argv } => return exec(&host, &argv),
@@ -92,17 +106,21 @@ fn run(what: What) -> Result<ExitCode> {
             let status = Command::new(program).args(args).status().with_context(|| format!("cannot run {program}"))?;
             return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
         }
-        What::Keep { hosts, images } => keep(hosts, images)?,
+        What::Keep { hosts, images, remuda } => keep(hosts, images, remuda)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(n_hosts: usize, images: bool) -> Result<()> {
+fn up(n_hosts: usize, images: bool, remuda: Option<PathBuf>) -> Result<()> {
     if let Some((_, bed)) = kept()? {
         bail!("hosts are up already; `remuda-testbed down` removes them:\n{}", bed.table());
     }
     let mut keeper = Command::new(std::env::current_exe().context("cannot find this program")?);
     keeper.args(["keep", "--hosts", &n_hosts.to_string()]).args(images.then_some("--images"));
+    if let Some(program) = remuda {
+        let program = fs::canonicalize(&program).with_context(|| format!("there is no {}", program.display()))?;
+        keeper.arg("--remuda").arg(program);
+    }
     // It outlives us and our terminal, so what it has to say goes to a file.
     let log = std::env::temp_dir().join(format!("remuda-testbed-keeper-{}.log", std::process::id()));
     let errors = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -125,30 +143,61 @@ fn up(n_hosts: usize, images: bool) -> Result<()> {
         let status = keeper.wait().context("cannot wait for the keeper")?;
         bail!("the keeper ended ({status}): {}", said.trim());
     }
-    print!("{}", kept()?.context("the hosts are gone again")?.1.table());
+    let (dir, bed) = kept()?.context("the hosts are gone again")?;
+    print!("{}", bed.table());
+    if dir.join("env").exists() {
+        println!("the server: `. {}` and use `remuda`", dir.join("env").display());
+    }
     Ok(())
 }
 
-fn keep(n_hosts: usize, images: bool) -> Result<()> {
-    let bed = Testbed::start(n_hosts)?;
+fn keep(n_hosts: usize, images: bool, remuda: Option<PathBuf>) -> Result<()> {
+    let kept = match remuda {
+        Some(program) => Bed::Fleet(Fleet::start(&program, n_hosts)?),
+        None => Bed::Hosts(Testbed::start(n_hosts)?),
+    };
+    let bed = kept.testbed();
     if images {
         for name in remuda_testbed::image::NAMES {
             bed.load_image(name)?;
         }
     }
     let listener = UnixListener::bind(bed.dir().join("keeper.sock")).context("cannot listen")?;
-    let state = serde_json::to_vec_pretty(&Kept::of(&bed)?.to_json()).context("cannot write the state")?;
+    let state = serde_json::to_vec_pretty(&Kept::of(bed)?.to_json()).context("cannot write the state")?;
     fs::write(bed.dir().join("kept.json"), state).context("cannot write the state")?;
+    if let Bed::Fleet(fleet) = &kept {
+        fs::write(bed.dir().join("env"), fleet.environment()).context("cannot write the state")?;
+    }
     writeln!(std::io::stdout(), "ready {}", bed.dir().display()).context("nobody listens")?;
     loop {
-        let (stream, _) = listener.accept().context("cannot accept")?;
+        let (mut stream, _) = listener.accept().context("cannot accept")?;
         let mut word = String::new();
         BufReader::new(&stream).read_line(&mut word).ok();
         if word.trim() == "down" {
-            drop(bed);
+            drop(kept);
             // Closing the stream tells the other side that all is gone.
             return Ok(());
         }
+        let words: Vec<&str> = word.split_whitespace().collect();
+        let said = match Order::parse(&words).and_then(|order| kept.carry_out(&order)) {
+            Ok(()) => String::from("done\n"),
+            Err(error) => format!("{error:#}\n"),
+        };
+        // Whoever asked may be gone.
+        stream.write_all(said.as_bytes()).ok();
+    }
+}
+
+/// Has the keeper do something.
+fn give(order: &Order) -> Result<()> {
+    let Some((dir, _)) = kept()? else { bail!("no hosts are up: run `remuda-testbed up`") };
+    let mut stream = UnixStream::connect(dir.join("keeper.sock")).context("cannot reach the keeper")?;
+    writeln!(stream, "{}", order.words().join(" ")).context("cannot tell the keeper")?;
+    let mut said = String::new();
+    BufReader::new(stream).read_line(&mut said).context("cannot hear the keeper")?;
+    match said.trim() {
+        "done" => Ok(()),
+        said => bail!("{said}"),
     }
 }
 

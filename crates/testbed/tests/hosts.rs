@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it finds something wrong")]
 
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use remuda_testbed::{Testbed, image, wait};
+use remuda_testbed::{Host, Part, Testbed, Way, image, wait};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -46,6 +47,46 @@ fn containers_run_are_reached_across_hosts_and_survive_the_daemon() {
         one.exec(&["busybox", "ping", "-c1", "-W1", &two.address.to_string()]).is_ok()
     })
     .unwrap();
+}
+
+#[test]
+fn a_host_is_cut_off_frozen_and_ended() {
+    let bed = Testbed::start(2).unwrap();
+    bed.load_image(image::TESTBOX).unwrap();
+    let (one, two) = (bed.host(0), bed.host(1));
+    let hears = |from: &Host, to: Ipv4Addr| from.exec(&["busybox", "ping", "-c1", "-W1", &to.to_string()]).is_ok();
+
+    // Only the two are cut off from each other; and it is undone.
+    one.cut(two.address, Way::Both).unwrap();
+    assert!(!hears(one, two.address) && !hears(two, one.address));
+    assert!(hears(one, bed.gateway()) && hears(two, bed.gateway()));
+    one.mend().unwrap();
+    assert!(hears(one, two.address) && hears(two, one.address));
+    // One way: what is sent arrives, the answer does not.
+    one.cut(bed.gateway(), Way::In).unwrap();
+    assert!(!hears(one, bed.gateway()));
+    one.reconnect().unwrap();
+    assert!(hears(one, bed.gateway()));
+
+    // A frozen daemon takes connections and says nothing.
+    one.docker(&["run", "-d", "--name", "web", image::TESTBOX, "/bin/rest"]).unwrap();
+    one.pause(Part::Dockerd).unwrap();
+    let state = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
+    assert!(one.processes(Part::Dockerd).iter().all(state));
+    one.resume(Part::Dockerd).unwrap();
+    let running = || one.docker(&["ps", "--format", "{{.Names}}"]);
+    assert_eq!(running().unwrap(), "web\n");
+
+    // The power fails: nothing runs, and after the start the daemon knows what there was.
+    assert!(!one.processes(Part::Containers).is_empty());
+    one.kill(Part::Host).unwrap();
+    assert_eq!(one.processes(Part::Host), Vec::<u32>::new());
+    assert!(!one.exec(&["ip", "-o", "link"]).unwrap().contains("docker0"));
+    assert!(one.pause(Part::Dockerd).is_err());
+    one.start_dockerd().unwrap();
+    assert_eq!(running().unwrap(), "");
+    assert_eq!(one.docker(&["ps", "-a", "--format", "{{.Names}}"]).unwrap(), "web\n");
+    assert!(hears(two, one.address));
 }
 
 #[test]
