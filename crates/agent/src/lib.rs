@@ -6,6 +6,7 @@
 //! carry logs and terminals; [`dns`] is what containers ask for names, [`datapath`] the process that answers them,
 //! [`network`] what the host is given so that they can ask.
 
+pub mod balancer;
 pub mod datapath;
 pub mod dns;
 pub mod engine;

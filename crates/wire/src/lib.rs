@@ -2,9 +2,10 @@
 //!
 //! One message is one [`frame`]; [`session`] has the messages and the order they come in; [`plan`] is what a host
 //! shall run; [`directory`] is what a whole project knows about itself; [`observe`] is what a host reports;
-//! [`stream`] is how logs, exec, stats and sockets travel. Everything is versioned by [`session::PROTOCOL`]; new
+//! [`balancer`] is the part of a plan that HAProxy follows; [`stream`] is how logs, exec, stats and sockets travel. Everything is versioned by [`session::PROTOCOL`]; new
 //! fields have defaults, so that server and agent of neighbouring releases understand each other.
 
+pub mod balancer;
 pub mod directory;
 pub mod frame;
 pub mod observe;

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::balancer::BalancerPlan;
+
 /// Snapshot (`base` is `None`) or the difference to the plan of revision `base`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -22,6 +24,8 @@ pub struct PlanUpdate {
     pub volume_removals: Vec<VolumeRemoval>,
     /// The managed network as it applies to this host; `None` in a delta means unchanged.
     pub network: Option<NetworkPlan>,
+    /// New or changed balancers; in a snapshot all of them. One is dropped with its container.
+    pub balancers: Vec<BalancerPlan>,
 }
 
 /// One container the host shall have.

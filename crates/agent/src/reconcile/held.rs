@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use remuda_wire::balancer::BalancerPlan;
 use remuda_wire::plan::{ContainerPlan, NetworkPlan, PlanUpdate, Removal, VolumeRemoval};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ pub struct Held {
     pub removals: BTreeMap<String, Removal>,
     pub volume_removals: BTreeMap<String, VolumeRemoval>,
     pub network: Option<NetworkPlan>,
+    /// By the uuid of their container, and only while that is here.
+    pub balancers: BTreeMap<String, BalancerPlan>,
 }
 
 /// A delta whose base is not what is held: reconnect without naming a position, to get a snapshot.
@@ -74,6 +77,9 @@ impl Held {
         if update.network.is_some() {
             self.network = update.network;
         }
+        let balancers = update.balancers.into_iter();
+        self.balancers.extend(balancers.map(|balancer| (balancer.container.clone(), balancer)));
+        self.balancers.retain(|uuid, _| self.containers.contains_key(uuid));
         self.revision = update.revision;
         Ok(changed)
     }
@@ -90,6 +96,25 @@ mod tests {
 
     fn uuids(held: &Held) -> Vec<&str> {
         held.containers.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn balancers_go_with_their_containers() {
+        let mut held = Held::default();
+        let balancer = |uuid: &str| BalancerPlan { container: uuid.into(), ..BalancerPlan::default() };
+        let snapshot = PlanUpdate {
+            revision: 5,
+            containers: vec![container("a"), container("b")],
+            balancers: vec![balancer("a"), balancer("b"), balancer("nowhere")],
+            ..PlanUpdate::default()
+        };
+        held.apply(snapshot).expect("snapshot");
+        assert_eq!(held.balancers.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let changed = BalancerPlan { service: "edge".into(), ..balancer("a") };
+        let (balancers, forgotten) = (vec![changed.clone()], vec!["b".into()]);
+        let delta = PlanUpdate { revision: 6, base: Some(5), balancers, forgotten, ..PlanUpdate::default() };
+        held.apply(delta).expect("delta");
+        assert_eq!(held.balancers.into_values().collect::<Vec<_>>(), [changed]);
     }
 
     #[test]
