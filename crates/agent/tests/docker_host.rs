@@ -1,5 +1,6 @@
 //! The agent on a real Docker Engine: a private daemon in a network namespace of its own (needs root and dockerd).
 
+mod balancer;
 mod fake_server;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,9 @@
 //! that real programs use (busybox's own `wget` crashes on names that resolve). Its command serves `/www` on port 80
 //! and ends at once on TERM, which busybox as process 1 would ignore. `remuda/testbox-curl:1` adds a dynamic `curl`.
 //!
+//! `remuda/haproxy:1` is Debian's HAProxy with the libraries it needs, the user `haproxy` that the official image has,
+//! and busybox to look at it from inside.
+//!
 //! The tars are kept in `/tmp/remuda-testbed/images`, named after what went into them; `docker import` loads them.
 
 use std::collections::BTreeSet;
@@ -17,17 +20,22 @@ use anyhow::{Context, Result, bail};
 use crate::slot::{ROOT, fingerprint};
 
 /// Names of the images that [`crate::Host::load_image`] can make.
-pub const NAMES: [&str; 2] = [TESTBOX, TESTBOX_CURL];
+pub const NAMES: [&str; 3] = [TESTBOX, TESTBOX_CURL, HAPROXY];
 /// busybox and `getent`.
 pub const TESTBOX: &str = "remuda/testbox:1";
 /// The same with `curl`.
 pub const TESTBOX_CURL: &str = "remuda/testbox-curl:1";
+/// busybox and HAProxy.
+pub const HAPROXY: &str = "remuda/haproxy:1";
 
 /// Serves /www on the port given (80), answers TERM. `/www/cgi-bin/hello` says who answered.
 const SERVE: &str =
     "#!/bin/sh\ntrap 'kill $! 2>/dev/null; exit 0' TERM INT\nhttpd -f -p \"${1:-80}\" -h /www &\nwait $!\n";
 /// Does nothing until TERM.
 const REST: &str = "#!/bin/sh\ntrap 'exit 0' TERM INT\nwhile :; do sleep 3600 & wait $!; done\n";
+const PASSWD: &str =
+    "root:x:0:0:root:/root:/bin/sh\nhaproxy:x:99:99:haproxy:/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+const GROUP: &str = "root:x:0:\nhaproxy:x:99:\nnogroup:x:65534:\n";
 const HELLO: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\nhello from %s\\n' \"$(hostname)\"\n";
 
 /// The parts of an image that `docker import` is told beside the files.
@@ -41,15 +49,25 @@ pub fn build(name: &str) -> Result<Image> {
     let programs: &[&str] = match name {
         TESTBOX => &["/usr/bin/getent"],
         TESTBOX_CURL => &["/usr/bin/getent", "/usr/bin/curl"],
-        other => bail!("the testbed has no image `{other}`; it makes {}", NAMES.join(" and ")),
+        HAPROXY => &["/usr/sbin/haproxy"],
+        other => bail!("the testbed has no image `{other}`; it makes {}", NAMES.join(", ")),
     };
-    let changes = ["CMD [\"/bin/serve\"]", "EXPOSE 80/tcp", "ENV PATH=/bin"].map(String::from).to_vec();
+    let changes: &[&str] = match name {
+        // As the official image has it: another user than root, and no configuration of its own.
+        HAPROXY => &[
+            "CMD [\"haproxy\", \"-W\", \"-db\", \"-f\", \"/usr/local/etc/haproxy/haproxy.cfg\"]",
+            "ENV PATH=/bin",
+            "USER haproxy",
+        ],
+        _ => &["CMD [\"/bin/serve\"]", "EXPOSE 80/tcp", "ENV PATH=/bin"],
+    };
+    let changes = changes.iter().map(|change| (*change).to_owned()).collect();
     let dir = Path::new(ROOT).join("images");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     // Threads of this process take turns; other processes write under another name and the last rename wins.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let version = fingerprint(&[name, SERVE, REST, HELLO]);
+    let version = fingerprint(&[name, SERVE, REST, HELLO, PASSWD, GROUP]);
     let tar = dir.join(format!("{version:016x}.tar"));
     if !tar.exists() {
         let fresh = dir.join(format!(".{version:016x}.{}", std::process::id()));
@@ -83,8 +101,8 @@ fn write(path: &Path, programs: &[&str]) -> Result<()> {
     tar.file("bin/rest", REST.as_bytes(), 0o755)?;
     tar.file("www/cgi-bin/hello", HELLO.as_bytes(), 0o755)?;
     tar.file("www/index.html", b"testbox\n", 0o644)?;
-    tar.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", 0o644)?;
-    tar.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)?;
+    tar.file("etc/passwd", PASSWD.as_bytes(), 0o644)?;
+    tar.file("etc/group", GROUP.as_bytes(), 0o644)?;
     tar.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n", 0o644)?;
     tar.0.finish().context("cannot finish the tar")
 }

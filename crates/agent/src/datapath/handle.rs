@@ -453,7 +453,7 @@ fn log_path(state_dir: &Path) -> PathBuf {
 }
 
 /// Unix socket addresses hold 108 bytes; the directory's descriptor makes any path short while it is open.
-pub(super) fn shortened(path: &Path) -> io::Result<(File, PathBuf)> {
+pub(crate) fn shortened(path: &Path) -> io::Result<(File, PathBuf)> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket needs a directory"));
     };
