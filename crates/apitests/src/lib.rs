@@ -49,6 +49,8 @@ pub struct Harness {
     pub url: String,
     /// Engines of the simulated hosts, in the order they joined.
     pub engines: Mutex<Vec<Simulated>>,
+    /// What each of them, by name, shows the server.
+    pub agent_keys: Mutex<Vec<(String, (String, String))>>,
     /// The administrator; `None` in `--dev`, where nobody needs a key.
     pub admin_key: Option<(String, String)>,
     http: reqwest::Client,
@@ -158,8 +160,8 @@ impl Harness {
         let admin_key = running.admin_key.as_ref().map(|key| (key.access_key.clone(), key.secret_key.clone()));
         let url = format!("http://{}", running.address);
         let http = reqwest::Client::builder().pool_max_idle_per_host(4).build().expect("a client");
-        let engines = Mutex::default();
-        Harness { running: Some(running), seams, store, url, engines, admin_key, http, dir, power, again }
+        let (engines, agent_keys) = (Mutex::default(), Mutex::default());
+        Harness { running: Some(running), seams, store, url, engines, agent_keys, admin_key, http, dir, power, again }
     }
 
     /// The file the first start writes for programs.
@@ -205,7 +207,17 @@ impl Harness {
         let network = Arc::new(SimulatedNetwork);
         let mut host = Host::simulated(&name, engine, network, identity, address, BTreeMap::new());
         let source = run::registered(&seams, &mut host, Some(&self.url), Some(token)).await.expect("registers");
+        let keys = host.identity.keys.clone().expect("has keys now");
+        let keys = (name, (keys.access_key, keys.secret_key));
+        self.agent_keys.lock().unwrap_or_else(PoisonError::into_inner).push(keys);
         run::run(seams, host, source, Metrics::default())
+    }
+
+    /// The agent of that simulated host.
+    pub fn agent(&self, name: &str) -> Api {
+        let keys = self.agent_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = keys.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("no host {name}"));
+        self.keyed(Some(found.1.clone()))
     }
 
     /// A registration token of project `Default`.

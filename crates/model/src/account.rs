@@ -28,6 +28,8 @@ use crate::project::Project;
 #[relation(environments, children(of = "environment", by = "accountId"))]
 #[relation(instanceLinks, children(of = "instanceLink", by = "accountId"))]
 #[relation(containerEvents, children(of = "containerEvent", by = "accountId"))]
+#[relation(healthcheckInstanceHostMaps, children(of = "healthcheckInstanceHostMap", by = "accountId"))]
+#[relation(serviceEvents, children(of = "serviceEvent", by = "accountId"))]
 #[relation(volumes, children(of = "volume", by = "accountId"))]
 #[relation(instances, children(of = "instance", by = "accountId"))]
 #[relation(ports, children(of = "port", by = "accountId"))]

@@ -58,6 +58,8 @@ use crate::workload::Workload;
 #[relation(mounts, children(of = "mount", by = "instanceId"))]
 #[relation(volumes, children(of = "volume", by = "instanceId"))]
 #[relation(serviceExposeMaps, children(of = "serviceExposeMap", by = "instanceId"))]
+#[relation(healthcheckInstanceHostMaps, children(of = "healthcheckInstanceHostMap", by = "instanceId"))]
+#[relation(serviceEvents, children(of = "serviceEvent", by = "instanceId"))]
 #[relation(services, through(to = "service", through = "serviceExposeMap", from = "instanceId", via = "serviceId"))]
 #[relation(hosts, list(field = "hostId", to = "host"))]
 #[relation(stats, computed)]
@@ -85,6 +87,9 @@ pub struct Container {
     /// Verdict of the health checks.
     #[field(nullable, filter, max_length = 128, options = ["healthy", "unhealthy", "updating-healthy", "updating-unhealthy", "initializing"])]
     pub health_state: Option<String>,
+    /// When the verdict became what it is.
+    #[field(hidden)]
+    pub health_updated: Option<Time>,
     /// Host it is on.
     #[field(nullable)]
     pub host_id: Option<Id<Host>>,

@@ -29,6 +29,8 @@ use crate::service::PublicEndpoint;
 #[relation(ipAddresses, children(of = "ipAddress", by = "hostId"))]
 #[relation(storagePools, children(of = "storagePool", by = "hostId"))]
 #[relation(containerEvents, children(of = "containerEvent", by = "hostId"))]
+#[relation(healthcheckInstanceHostMaps, children(of = "healthcheckInstanceHostMap", by = "hostId"))]
+#[relation(serviceEvents, children(of = "serviceEvent", by = "hostId"))]
 #[relation(stats, computed)]
 #[relation(hostStats, computed)]
 #[relation(containerStats, computed)]

@@ -46,6 +46,8 @@ use crate::machines;
 #[relation(mounts, children(of = "mount", by = "instanceId"))]
 #[relation(volumes, children(of = "volume", by = "instanceId"))]
 #[relation(serviceExposeMaps, children(of = "serviceExposeMap", by = "instanceId"))]
+#[relation(healthcheckInstanceHostMaps, children(of = "healthcheckInstanceHostMap", by = "instanceId"))]
+#[relation(serviceEvents, children(of = "serviceEvent", by = "instanceId"))]
 #[relation(services, through(to = "service", through = "serviceExposeMap", from = "instanceId", via = "serviceId"))]
 #[relation(hosts, list(field = "hostId", to = "host"))]
 #[relation(stats, computed)]

@@ -27,6 +27,7 @@ pub mod container;
 pub mod container_event;
 pub mod credential;
 pub mod docker;
+pub mod health_check;
 pub mod host;
 pub mod identity;
 pub mod image;
@@ -61,6 +62,9 @@ pub use container::{Container, InstanceStop, SetLabelsInput};
 pub use container_event::ContainerEvent;
 pub use credential::{AgentApiKey, ApiKey, Credential, RegistrationToken};
 pub use docker::{BlkioDeviceOption, DockerBuild, LogConfig, RestartPolicy, Ulimit};
+pub use health_check::{
+    CheckRules, HealthcheckInstanceHostMap, InstanceHealthCheck, RecreateOnQuorumStrategyConfig, ServiceEvent, Strategy,
+};
 pub use host::Host;
 pub use identity::Identity;
 pub use image::{Image, ImageEngine, ImageReference};
@@ -118,11 +122,13 @@ pub fn registry() -> &'static Registry {
             DockerBuild::type_def(),
             EnvironmentUpgrade::type_def(),
             FieldDocumentation::type_def(),
+            HealthcheckInstanceHostMap::type_def(),
             Host::type_def(),
             HostAccess::type_def(),
             Identity::type_def(),
             Image::type_def(),
             Instance::type_def(),
+            InstanceHealthCheck::type_def(),
             InstanceLink::type_def(),
             InServiceUpgradeStrategy::type_def(),
             InstanceStop::type_def(),
@@ -137,6 +143,7 @@ pub fn registry() -> &'static Registry {
             Project::type_def(),
             ProjectMember::type_def(),
             PublicEndpoint::type_def(),
+            RecreateOnQuorumStrategyConfig::type_def(),
             Register::type_def(),
             RegistrationToken::type_def(),
             RestartPolicy::type_def(),
@@ -146,6 +153,7 @@ pub fn registry() -> &'static Registry {
             SecondaryLaunchConfig::type_def(),
             Service::type_def(),
             ServiceConsumeMap::type_def(),
+            ServiceEvent::type_def(),
             ServiceExposeMap::type_def(),
             ServiceLink::type_def(),
             ServiceRestart::type_def(),

@@ -46,6 +46,7 @@ pub const DISCONNECTED: &str = "disconnected";
 pub const HEALTHY: &str = "healthy";
 pub const UNHEALTHY: &str = "unhealthy";
 pub const INITIALIZING: &str = "initializing";
+pub const REINITIALIZING: &str = "reinitializing";
 pub const DEGRADED: &str = "degraded";
 
 /// States of a service in which its containers are there to be used (`services.md` §2).

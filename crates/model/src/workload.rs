@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::Container;
 use crate::docker::{BlkioDeviceOption, DockerBuild, LogConfig, Ulimit};
+use crate::health_check::InstanceHealthCheck;
 use crate::host::Host;
 use crate::volume::Volume;
 
@@ -93,6 +94,9 @@ pub struct Workload {
     /// Further groups of the user.
     #[field(create, nullable)]
     pub group_add: Option<Vec<String>>,
+    /// Check that other hosts make.
+    #[field(create, nullable)]
+    pub health_check: Option<InstanceHealthCheck>,
     /// Check that Docker itself runs, as `["CMD", ...]` or `["CMD-SHELL", line]`; `["NONE"]` turns off the image's.
     #[field(create, nullable)]
     pub health_cmd: Option<Vec<String>>,

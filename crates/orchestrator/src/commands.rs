@@ -14,7 +14,7 @@ pub mod volume;
 
 use std::sync::Arc;
 
-use remuda_model::{Container, ContainerEvent, Project, Service, Stack, Volume};
+use remuda_model::{Container, ContainerEvent, Project, Service, ServiceEvent, Stack, Volume};
 use remuda_runtime::Random;
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Machine, Meta, Resource, Role, Row, Time, TypeDef};
@@ -90,6 +90,7 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         Volume::TYPE => volume::create(tx, ctx, def, fields).map(one),
         Project::TYPE => project::create(tx, ctx, def, fields).map(one),
         ContainerEvent::TYPE => event::create(tx, ctx, def, fields).map(one),
+        ServiceEvent::TYPE => event::health(tx, ctx, def, fields).map(one),
         _ => Ok(vec![tx.insert_any(def, draft(ctx, def, fields))?]),
     }
 }

@@ -97,7 +97,26 @@ fn container(world: &World, row: &Row<Container>) -> directory::Container {
         create_index: id,
         dns: row.dns.clone().unwrap_or_default(),
         dns_label,
+        check: check(world, row),
     }
+}
+
+/// How it is checked, and by whom.
+fn check(world: &World, row: &Row<Container>) -> Option<directory::Check> {
+    let rules = row.check()?.rules()?;
+    let checkers = world.checks_of(row.meta.id).filter(|map| map.meta.is_live());
+    let checkers = checkers
+        .filter_map(|map| Some(directory::Checker { host_id: map.host_id?.number(), map: map.meta.uuid.clone() }));
+    Some(directory::Check {
+        port: rules.port,
+        request_line: rules.request_line,
+        interval_ms: rules.interval_ms,
+        timeout_ms: rules.timeout_ms,
+        rise: rules.rise,
+        fall: rules.fall,
+        run: row.start_count.unwrap_or(0),
+        checkers: checkers.collect(),
+    })
 }
 
 /// Where others reach it (`networking-and-dns.md` §1).
@@ -301,6 +320,9 @@ pub fn touched(world: &World, record: &crate::record::Record) -> Vec<Key> {
         Record::Container(_) => {
             let dependent = world.containers_by_dependency.get(&id).map(Key::Container);
             [Key::Container(id)].into_iter().chain(dependent).collect()
+        }
+        Record::HealthcheckInstanceHostMap(row) => {
+            row.instance_id.map(|id| Key::Container(id.number())).into_iter().collect()
         }
         Record::ServiceExposeMap(row) => row.instance_id.map(|id| Key::Container(id.number())).into_iter().collect(),
         Record::ServiceConsumeMap(row) => row.service_id.map(|id| Key::Service(id.number())).into_iter().collect(),

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::states::PURGED;
 use remuda_model::{
-    Account, Agent, Container, ContainerEvent, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network,
-    PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap, ServiceExposeMap, Setting, Stack,
-    StoragePool, Volume,
+    Account, Agent, Container, ContainerEvent, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink,
+    IpAddress, Label, Mount, Network, PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap,
+    ServiceEvent, ServiceExposeMap, Setting, Stack, StoragePool, Volume,
 };
 use remuda_schema::{Resource, Row};
 use remuda_store::{Change, Error, Query, Read, Scope};
@@ -50,6 +50,8 @@ pub fn all(read: &Read<'_>) -> Result<Vec<Record>, Error> {
     list_of::<ProjectMember>(read, &mut all)?;
     list_of::<Register>(read, &mut all)?;
     list_of::<ContainerEvent>(read, &mut all)?;
+    list_of::<HealthcheckInstanceHostMap>(read, &mut all)?;
+    list_of::<ServiceEvent>(read, &mut all)?;
     Ok(all)
 }
 
@@ -129,6 +131,8 @@ fn load_table(
         ProjectMember,
         Register,
         ContainerEvent,
+        HealthcheckInstanceHostMap,
+        ServiceEvent,
     );
     Ok(())
 }

@@ -7,19 +7,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::states::*;
-use remuda_model::{Container, Host, IpAddress, Mount, Port, StoragePool, Volume};
+use remuda_model::{Container, HealthcheckInstanceHostMap, Host, IpAddress, Mount, Port, StoragePool, Volume};
 use remuda_runtime::Random;
 use remuda_schema::{Id, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
-use remuda_wire::observe::{ContainerObserved, MountObserved, StartFailed, StateChange, StateReport, Status};
+use remuda_wire::observe::{ContainerObserved, MountObserved, StartFailed, StateChange, StateReport, Status, Vote};
 
 use crate::native;
-use crate::plan::claims;
 use crate::plan::service::log;
+use crate::plan::{checkers, claims};
 use crate::scheduler::PortNeed;
 use crate::settings::Settings;
 use crate::steps;
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, is_start_once};
+
+/// Votes that are looked up together.
+const VOTES_AT_ONCE: usize = 500;
+/// Characters of a vote's reason that are kept.
+const MOST_REASON: usize = 200;
 
 /// Who reports, and when.
 #[derive(Clone, Debug)]
@@ -49,8 +54,11 @@ pub fn report(tx: &mut Tx<'_>, who: &Observer, report: &StateReport) -> Result<(
             StateChange::VolumeGone { uuid } => volume_gone(tx, who, uuid)?,
             StateChange::VolumeKept { uuid, reason } => volume_kept(tx, who, uuid, reason)?,
             StateChange::Network { problem } => network(tx, who, problem.as_deref())?,
+            // All together, below.
+            StateChange::Health(_) => {}
         }
     }
+    votes(tx, who, &report.changes)?;
     if report.complete {
         absent(tx, who, report)?;
     }
@@ -65,7 +73,10 @@ fn known(tx: &Tx<'_>, who: &Observer, report: &StateReport) -> Result<BTreeMap<S
             StateChange::Container(observed) => observed.uuid.as_deref(),
             StateChange::ContainerGone { uuid, .. } => uuid.as_deref(),
             StateChange::StartFailed(failed) => Some(failed.uuid.as_str()),
-            StateChange::VolumeGone { .. } | StateChange::VolumeKept { .. } | StateChange::Network { .. } => None,
+            StateChange::VolumeGone { .. }
+            | StateChange::VolumeKept { .. }
+            | StateChange::Network { .. }
+            | StateChange::Health(_) => None,
         };
         if let Some(uuid) = uuid {
             *n_changes.entry(uuid).or_default() += 1;
@@ -77,6 +88,43 @@ fn known(tx: &Tx<'_>, who: &Observer, report: &StateReport) -> Result<BTreeMap<S
     }
     let rows = tx.list(&Scope::Account(who.project_id), &Query::new().all().any_of("uuid", once))?;
     Ok(rows.into_iter().map(|row: Row<Container>| (row.meta.uuid.clone(), row)).collect())
+}
+
+/// Takes the votes of this host over; on what it does not check it has none.
+fn votes(tx: &mut Tx<'_>, who: &Observer, changes: &[StateChange]) -> Result<(), Error> {
+    let votes = changes.iter().filter_map(|change| match change {
+        StateChange::Health(vote) => Some((vote.map.as_str(), vote)),
+        _ => None,
+    });
+    // The last one of each counts.
+    let votes: BTreeMap<&str, &Vote> = votes.collect();
+    let maps: Vec<&str> = votes.keys().copied().collect();
+    for maps in maps.chunks(VOTES_AT_ONCE) {
+        let query = Query::new().any_of("uuid", maps.to_vec()).eq("hostId", who.host_id);
+        let rows: Vec<Row<HealthcheckInstanceHostMap>> = tx.list(&Scope::Account(who.project_id), &query)?;
+        for mut row in rows {
+            let Some(vote) = votes.get(row.meta.uuid.as_str()) else { continue };
+            // Of an earlier start: overtaken by what this one says itself.
+            if vote.run >= row.run && cast(&mut row, vote, who.now.0.div_euclid(1000)) {
+                tx.update(&mut row)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a vote into its row. Whether it is another than before.
+pub(crate) fn cast(row: &mut Row<HealthcheckInstanceHostMap>, vote: &Vote, at_seconds: i64) -> bool {
+    let health = if vote.healthy { HEALTHY } else { UNHEALTHY };
+    if row.health_state.as_deref() == Some(health) && row.run == vote.run {
+        return false;
+    }
+    row.health_state = Some(health.to_owned());
+    row.run = vote.run;
+    row.external_timestamp = Some(at_seconds);
+    let reason = vote.reason.as_ref().filter(|_| !vote.healthy);
+    row.meta.progress.message = reason.map(|reason| reason.chars().take(MOST_REASON).collect());
+    true
 }
 
 /// The row of a container of this host: by our uuid, else by Docker's id.
@@ -114,7 +162,7 @@ fn container(
     facts(&mut row, observed);
     let up = observed.status.is_up();
     let started = if up { is_up(&mut row, observed, who) } else { is_down(&mut row, observed, who) };
-    count_starts(&mut row, observed, started);
+    count_starts(&mut row, observed, started, who.now);
     if matches!(row.meta.state.as_str(), STOPPED | REMOVING)
         && !matches!(before.meta.state.as_str(), STOPPED | REMOVING)
         || row.meta.state == ERROR && before.meta.state != ERROR
@@ -152,11 +200,12 @@ fn facts(row: &mut Row<Container>, observed: &ContainerObserved) {
 }
 
 /// Starts made by the host itself count like those that were asked for; a start that was asked for begins anew.
-fn count_starts(row: &mut Row<Container>, observed: &ContainerObserved, started: bool) {
+fn count_starts(row: &mut Row<Container>, observed: &ContainerObserved, started: bool, now: Time) {
     let by_itself = (observed.restarts - row.restarts).max(0);
     let n_starts = if started { by_itself.max(1) } else { by_itself };
     if n_starts > 0 {
         row.start_count = Some(row.start_count.unwrap_or(0) + n_starts);
+        checkers::started_again(row, now);
     }
     row.restarts = observed.restarts;
 }

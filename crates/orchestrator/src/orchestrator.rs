@@ -31,7 +31,11 @@ impl Default for Options {
         const DAY_MS: i64 = 24 * 60 * 60 * 1000;
         let retention = Retention {
             removed_is_final: crate::record::REMOVED_IS_FINAL.iter().map(|table| (*table).to_owned()).collect(),
-            aged: BTreeMap::from([("auditLog".to_owned(), 90 * DAY_MS), ("containerEvent".to_owned(), DAY_MS)]),
+            aged: BTreeMap::from([
+                ("auditLog".to_owned(), 90 * DAY_MS),
+                ("containerEvent".to_owned(), DAY_MS),
+                ("serviceEvent".to_owned(), DAY_MS),
+            ]),
             ..Retention::default()
         };
         Options { retention, trim_every: Duration::from_secs(15 * 60), ownership: Ownership::Alone }

@@ -1,6 +1,7 @@
 //! Plans: what to write next for one resource. `plan` is pure: a World, a key, a time and a seed give steps. The
 //! loop ([`crate::worlds`]) applies all steps of a plan in one store transaction, or none of them.
 
+pub mod checkers;
 pub mod container;
 pub mod health;
 pub mod host;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use remuda_model::states::{PURGED, REMOVED};
 use remuda_model::{
-    Account, Agent, Container, ContainerEvent, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network,
-    PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap, ServiceExposeMap, Stack,
-    StoragePool, Volume,
+    Account, Agent, Container, ContainerEvent, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink,
+    IpAddress, Label, Mount, Network, PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap,
+    ServiceEvent, ServiceExposeMap, Stack, StoragePool, Volume,
 };
 use remuda_schema::{Meta, Resource, Row};
 use remuda_store::Tx;
@@ -80,6 +80,7 @@ records!(
     Container,
     ContainerEvent,
     Credential,
+    HealthcheckInstanceHostMap,
     Host,
     Image,
     InstanceLink,
@@ -94,6 +95,7 @@ records!(
     Register,
     Service,
     ServiceConsumeMap,
+    ServiceEvent,
     ServiceExposeMap,
     Stack,
     StoragePool,
@@ -117,6 +119,8 @@ pub const REMOVED_IS_FINAL: &[&str] = &[
     Mount::TABLE,
     PhysicalHost::TABLE,
     ContainerEvent::TABLE,
+    HealthcheckInstanceHostMap::TABLE,
+    ServiceEvent::TABLE,
 ];
 
 impl Record {

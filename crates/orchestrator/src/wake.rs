@@ -54,6 +54,9 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
             let root = row.instance_id.map(|id| Subject::Container(id.number()));
             root.into_iter().chain([Subject::Volume(id)]).collect()
         }
+        Record::HealthcheckInstanceHostMap(row) => {
+            row.instance_id.map(|id| Subject::Container(id.number())).into_iter().collect()
+        }
         Record::Label(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
         Record::IpAddress(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
         _ => Vec::new(),
@@ -82,6 +85,9 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
             woken.extend(waits.then_some(Subject::Container(row.meta.id)));
         }
         woken.extend(world.volumes_by_host.get(&host).map(Subject::Volume));
+        let checked = world.each(&world.checks, &world.checks_by_host, host);
+        woken.extend(checked.filter_map(|map| Some(Subject::Container(map.instance_id?.number()))));
+        woken.extend(world.short_of_checkers.iter().copied().map(Subject::Container));
     }
     if world.project.as_ref().is_some_and(|row| row.meta.state == "purging") {
         woken.push(Subject::Project);

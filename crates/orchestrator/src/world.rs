@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use remuda_model::states::{ERROR, ERRORING, PURGED, REMOVED, RESTARTING, RUNNING, STARTING, STOPPING};
 use remuda_model::{
-    Agent, Container, Credential, Host, Image, InstanceLink, IpAddress, Label, Mount, Network, PhysicalHost, Port,
-    Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack, StoragePool, Volume,
+    Agent, Container, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink, IpAddress, Label, Mount,
+    Network, PhysicalHost, Port, Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack,
+    StoragePool, Volume,
 };
 use remuda_schema::{Resource, Row, Time};
 
@@ -84,6 +85,8 @@ pub struct World {
     /// Selectors of the services that have some.
     pub selectors: BTreeMap<i64, Selectors>,
     pub containers: Rows<Container>,
+    /// Who checks which container, and how they vote.
+    pub checks: Rows<HealthcheckInstanceHostMap>,
     pub expose_maps: Rows<ServiceExposeMap>,
     pub consume_maps: Rows<ServiceConsumeMap>,
     pub ports: Rows<Port>,
@@ -113,6 +116,10 @@ pub struct World {
     unplaced: Index,
     /// Containers that join the network of the key, or mount its volumes.
     pub containers_by_dependency: Index,
+    pub checks_by_container: Index,
+    pub checks_by_host: Index,
+    /// Running containers that could do with one more host that checks them.
+    pub short_of_checkers: BTreeSet<i64>,
     pub services_by_stack: Index,
     /// By the service they are upgraded to.
     pub services_by_successor: Index,
@@ -142,6 +149,8 @@ pub struct World {
     container_by_docker_id: BTreeMap<String, i64>,
     /// Port rows by host and public port, of containers in any state.
     published: Index<(i64, i64)>,
+    /// Numbers of the hosts, ascending: for draws.
+    host_ids: Vec<i64>,
     /// How many containers that are not removed each host has.
     load: BTreeMap<i64, usize>,
     /// The same as an order: fewest containers first, then the older host.
@@ -186,7 +195,7 @@ impl World {
             Record::Image(row) => drop(swap(&mut self.images, row, ended)),
             Record::Credential(row) => drop(swap(&mut self.credentials, row, ended)),
             Record::ProjectMember(row) => drop(swap(&mut self.members, row, ended)),
-            Record::Account(_) | Record::ContainerEvent(_) | Record::Register(_) => {}
+            Record::Account(_) | Record::ContainerEvent(_) | Record::Register(_) | Record::ServiceEvent(_) => {}
             Record::Stack(row) => drop(swap(&mut self.stacks, row, ended)),
             Record::PhysicalHost(row) => drop(swap(&mut self.physical_hosts, row, ended)),
             Record::StoragePool(row) => {
@@ -196,6 +205,11 @@ impl World {
             Record::Host(row) => {
                 let (old, new) = swap(&mut self.hosts, row, ended);
                 reindex!(self, id, old, new, hosts_by_agent = |row| row.agent_id.map(|id| id.number()));
+                match (new.is_some(), self.host_ids.binary_search(&id)) {
+                    (true, Err(at)) => self.host_ids.insert(at, id),
+                    (false, Ok(at)) => drop(self.host_ids.remove(at)),
+                    _ => {}
+                }
                 let load = self.load.get(&id).copied().unwrap_or(0);
                 if new.is_some() {
                     self.by_load.insert((load, id));
@@ -231,6 +245,21 @@ impl World {
             Record::Container(row) => {
                 let (old, new) = swap(&mut self.containers, row, ended);
                 self.container_changed(id, old.as_deref(), new.as_deref());
+                self.note_checkers(id);
+            }
+            Record::HealthcheckInstanceHostMap(row) => {
+                let (old, new) = swap(&mut self.checks, row, ended);
+                reindex!(
+                    self,
+                    id,
+                    old,
+                    new,
+                    checks_by_container = |row| row.instance_id.map(|id| id.number()),
+                    checks_by_host = |row| row.host_id.map(|id| id.number()),
+                );
+                for row in [old, new].into_iter().flatten() {
+                    row.instance_id.into_iter().for_each(|id| self.note_checkers(id.number()));
+                }
             }
             Record::ServiceExposeMap(row) => {
                 let (old, new) = swap(&mut self.expose_maps, row, ended);
@@ -364,6 +393,7 @@ impl World {
             Stack: stacks,
             Service: services,
             Container: containers,
+            HealthcheckInstanceHostMap: checks,
             ServiceExposeMap: expose_maps,
             ServiceConsumeMap: consume_maps,
             Port: ports,
@@ -417,6 +447,15 @@ impl World {
         replace_unique(&mut self.container_by_docker_id, docker_id(old), docker_id(new), id);
     }
 
+    fn note_checkers(&mut self, container: i64) {
+        let runs = self.containers.get(&container).is_some_and(|row| crate::plan::checkers::are_wanted(row));
+        if runs && self.checks_by_container.count(&container) < crate::plan::checkers::MOST {
+            self.short_of_checkers.insert(container);
+        } else {
+            self.short_of_checkers.remove(&container);
+        }
+    }
+
     fn add_load(&mut self, host: Option<i64>, one_more: bool) {
         let Some(host) = host else { return };
         let load = self.load.entry(host).or_default();
@@ -430,6 +469,11 @@ impl World {
     fn published_key(&self, port: &Row<Port>) -> Option<(i64, i64)> {
         let container = self.containers.get(&port.instance_id?.number())?;
         Some((container.host_id?.number(), port.public_port?))
+    }
+
+    /// Numbers of the hosts, ascending.
+    pub fn host_ids(&self) -> &[i64] {
+        &self.host_ids
     }
 
     /// Hosts, fewest containers first, then the older one.
@@ -474,6 +518,11 @@ impl World {
 
     pub fn mounts_of(&self, container: i64) -> impl Iterator<Item = &Arc<Row<Mount>>> {
         self.each(&self.mounts, &self.mounts_by_container, container)
+    }
+
+    /// Hosts that check the container, with their votes.
+    pub fn checks_of(&self, container: i64) -> impl Iterator<Item = &Arc<Row<HealthcheckInstanceHostMap>>> {
+        self.each(&self.checks, &self.checks_by_container, container)
     }
 
     pub fn links_of(&self, container: i64) -> impl Iterator<Item = &Arc<Row<InstanceLink>>> {

@@ -50,6 +50,7 @@ codes! {
     PortInvalidPublicPort = "PortInvalidPublicPort", 422;
     PortInvalidPrivatePort = "PortInvalidPrivatePort", 422;
     CantVerifyAgent = "CantVerifyAgent", 403;
+    CantVerifyHealthcheck = "CantVerifyHealthcheck", 403;
     LastAdminAccount = "LastAdminAccount", 405;
     InvalidIdentityType = "invalidIdentityType", 400;
     IdentityNotFound = "identityNotFound", 404;

@@ -95,6 +95,36 @@ pub struct Container {
     pub dns: Vec<String>,
     /// Label `io.rancher.container.dns`, when given.
     pub dns_label: Option<bool>,
+    /// How it is checked, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+/// A health check (`scheduling-and-health.md` §8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Check {
+    pub port: u16,
+    /// HTTP request with its header lines; a TCP connection is enough if absent.
+    pub request_line: Option<String>,
+    pub interval_ms: u64,
+    pub timeout_ms: u64,
+    /// Passes in a row to go up, failures in a row to go down.
+    pub rise: u32,
+    pub fall: u32,
+    /// Which start of the container this is: votes name it.
+    pub run: i64,
+    /// Hosts that check.
+    pub checkers: Vec<Checker>,
+}
+
+/// A host that checks a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Checker {
+    pub host_id: i64,
+    /// What its votes are given for.
+    pub map: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,6 +39,22 @@ pub enum StateChange {
     Network {
         problem: Option<String>,
     },
+    /// What this host found out about a container that it checks.
+    Health(Vote),
+}
+
+/// The vote of a host on a container (`scheduling-and-health.md` §8.3). Told when it changes, and anew on every
+/// connection: the last one counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Vote {
+    /// What the directory says the vote is given for.
+    pub map: String,
+    /// Start of the container that was checked.
+    pub run: i64,
+    pub healthy: bool,
+    /// Why not, for people.
+    pub reason: Option<String>,
 }
 
 /// One container as the engine has it.

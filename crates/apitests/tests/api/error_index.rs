@@ -82,8 +82,6 @@ const INDEX: &[Row] = &[
 
 /// Rows that nothing can raise yet, and the type or field they wait for.
 const WAITING: &[(&str, &str)] = &[
-    ("port of a check", "launchConfig.healthCheck"),
-    ("time of an event", "serviceEvent"),
     ("addresses and host name", "externalService"),
     ("port 42", "loadBalancerService"),
     ("port of a balancer's link", "loadBalancerService"),
@@ -190,6 +188,7 @@ async fn creation(project: &Api, visited: &mut Visited) {
             sidekick("a", json!({"networkLaunchConfig": "a"}), json!({"dataVolumesFromLaunchConfigs": ["fine"]})),
         ),
         ("no image", image(Value::Null)),
+        ("port of a check", config(json!({"launchConfig": {"imageUuid": "sim:x", "healthCheck": {}}}))),
         ("one of a few values", json!({"launchConfig": {"imageUuid": "sim:x", "networkMode": "x"}})),
         ("selector", json!({"selectorLink": "a b = c"})),
         ("wrong type", json!({"scale": "many"})),
@@ -272,4 +271,6 @@ async fn states(h: &Harness, project: &Api, visited: &mut Visited) {
     h.admin().wait_state(&other, &["active"]).await;
     let other = h.admin().inside(other["id"].as_str().unwrap());
     visited.see("another project's", other.get(&format!("services/{}", web["id"].as_str().unwrap())).await);
+    h.hosts(1).await;
+    visited.see("time of an event", h.agent("host-1").post("serviceevents", json!({})).await);
 }

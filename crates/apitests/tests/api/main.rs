@@ -7,6 +7,7 @@ mod bad_input;
 mod conventions;
 mod error_index;
 mod errors;
+mod health;
 mod hosts;
 mod keys;
 mod lists;

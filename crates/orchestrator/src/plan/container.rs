@@ -10,7 +10,7 @@ use remuda_model::states::*;
 use remuda_model::{Container, Host};
 use remuda_schema::{Id, Row, Time};
 
-use super::{Moment, Plan, Step, claims, ended, purged, removed, service};
+use super::{Moment, Plan, Step, checkers, claims, ended, purged, removed, service};
 use crate::record::Record;
 use crate::scheduler::{self, Placement, PortNeed};
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, WANT_STOPPED, enter, label};
@@ -55,6 +55,7 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
         _ => {}
     }
     keep_rows_in_step(world, row, &mut plan);
+    checkers::plan(world, row, moment, &mut plan);
     plan
 }
 
@@ -78,6 +79,8 @@ fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut 
             next.host_id = Some(Id::new(host));
             enter(&mut next, STARTING, moment.now.plus_ms(moment.settings.container_start_deadline_ms()));
             next.meta.progress.message = Some("Starting".to_owned());
+            next.health_state = checkers::first_verdict(row).map(str::to_owned);
+            next.health_updated = next.health_state.is_some().then_some(moment.now);
             claim_ports(world, row, host, plan);
             plan.write(next);
         }
