@@ -102,12 +102,12 @@ fn container(world: &World, row: &Row<Container>) -> directory::Container {
 }
 
 /// How it is checked, and by whom.
-fn check(world: &World, row: &Row<Container>) -> Option<directory::Check> {
+fn check(world: &World, row: &Row<Container>) -> Option<Box<directory::Check>> {
     let rules = row.check()?.rules()?;
     let checkers = world.checks_of(row.meta.id).filter(|map| map.meta.is_live());
     let checkers = checkers
         .filter_map(|map| Some(directory::Checker { host_id: map.host_id?.number(), map: map.meta.uuid.clone() }));
-    Some(directory::Check {
+    Some(Box::new(directory::Check {
         port: rules.port,
         request_line: rules.request_line,
         interval_ms: rules.interval_ms,
@@ -116,7 +116,7 @@ fn check(world: &World, row: &Row<Container>) -> Option<directory::Check> {
         fall: rules.fall,
         run: row.start_count.unwrap_or(0),
         checkers: checkers.collect(),
-    })
+    }))
 }
 
 /// Where others reach it (`networking-and-dns.md` §1).

@@ -97,7 +97,7 @@ pub struct Container {
     pub dns_label: Option<bool>,
     /// How it is checked, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub check: Option<Check>,
+    pub check: Option<Box<Check>>,
 }
 
 /// A health check (`scheduling-and-health.md` §8).
