@@ -7,7 +7,7 @@ use std::time::Duration;
 use remuda_agent::links::Incoming;
 use remuda_runtime::{Link, Seams};
 use remuda_wire::frame;
-use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange, Status};
+use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange, Status, Vote};
 use remuda_wire::plan::{ContainerPlan, ContainerSpec, Desired, NetworkMode, NetworkPlan, PlanUpdate};
 use remuda_wire::session::{Consumer, Down, Hello, Position, Up, Welcome};
 use remuda_wire::stream::{StreamOpen, StreamRequest};
@@ -26,6 +26,8 @@ pub struct Server {
     pub containers: BTreeMap<String, ContainerObserved>,
     pub confirmed: BTreeSet<String>,
     pub volumes_gone: BTreeSet<String>,
+    /// Last vote on each container that the host checks.
+    pub votes: BTreeMap<String, Vote>,
     pub failures: Vec<StartFailed>,
     pub progress: usize,
     pub network: Option<Option<String>>,
@@ -47,6 +49,7 @@ impl Server {
             containers: BTreeMap::new(),
             confirmed: BTreeSet::new(),
             volumes_gone: BTreeSet::new(),
+            votes: BTreeMap::new(),
             failures: Vec::new(),
             progress: 0,
             network: None,
@@ -144,6 +147,7 @@ impl Server {
                         StateChange::VolumeGone { uuid } => drop(self.volumes_gone.insert(uuid)),
                         StateChange::VolumeKept { .. } => {}
                         StateChange::Network { problem } => self.network = Some(problem),
+                        StateChange::Health(vote) => drop(self.votes.insert(vote.map.clone(), vote)),
                     }
                 }
                 if self.acknowledges {
