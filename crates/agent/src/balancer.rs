@@ -1,11 +1,13 @@
 //! Load balancers: HAProxy in containers, kept at what the rules say.
 //!
 //! [`rendered`] is the line between two halves. What a balancer *means* is a pure function from plan and directory to
-//! a configuration. How it is *run* is the other half: [`decide`] says what has to happen between two
+//! a configuration: [`render`]. How it is *run* is the other half: [`decide`] says what has to happen between two
 //! configurations, [`place`] keeps them on this host, [`commands`] and [`master`] speak with HAProxy, and
 //! [`instance`] applies one after the other without losing a request.
 
 pub mod rendered;
+
+pub mod render;
 
 pub mod decide;
 
