@@ -15,6 +15,8 @@ use remuda_wire::plan::{Build, VolumePlan};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::health::probe::Prober;
+
 pub mod docker;
 pub mod http;
 pub mod inspect;
@@ -185,6 +187,8 @@ pub trait Engine: Send + Sync + 'static {
     fn stats<'a>(&'a self, container: &'a str) -> Answer<'a, BoxStream<'static, Result<Value, Error>>>;
     /// A raw connection to the engine.
     fn dial(&self) -> Answer<'_, Box<dyn Socket>>;
+    /// Who makes health checks from this host.
+    fn prober(&self) -> Arc<dyn Prober>;
     /// A connection to `ip:port` as seen from this host.
     fn dial_tcp<'a>(&'a self, address: &'a str) -> Answer<'a, Box<dyn Socket>>;
 }

@@ -11,6 +11,7 @@ pub mod datapath;
 pub mod dns;
 pub mod engine;
 pub mod facts;
+pub mod health;
 pub mod host_network;
 pub mod links;
 pub mod metrics;

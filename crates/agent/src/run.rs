@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::facts::Facts;
+use crate::health::Checker;
 use crate::host_network::HostNetwork;
 use crate::links::{Source, WebSockets};
 use crate::metrics::Metrics;
@@ -138,6 +139,14 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
     });
     let (worker, handle) = Worker::new(tools.clone(), seams.clone(), host.state_dir.clone(), metrics.clone());
     seams.tasks.spawn("host", worker.run());
+    let (checker, health) = Checker::new(
+        seams.clone(),
+        host.identity.host_uuid.clone(),
+        host.engine.prober(),
+        host.state_dir.clone(),
+        handle.inputs.clone(),
+    );
+    seams.tasks.spawn("health", checker.run());
     let watching =
         watch::watch(tools, seams.clone(), handle.inputs.clone(), handle.look_at_everything.clone(), LOOK_EVERY);
     seams.tasks.spawn_until_stopped("engine", watching);
@@ -148,6 +157,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
         source,
         worker: handle,
         network: host.network,
+        health,
         streams,
         facts: host.facts,
         state_dir: host.state_dir,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::facts::Facts;
+use crate::health;
 use crate::host_network::HostNetwork;
 use crate::links::{self, Source};
 use crate::metrics::Metrics;
@@ -83,6 +84,8 @@ pub struct Session {
     pub source: Arc<dyn Source>,
     pub worker: Handle,
     pub network: Arc<dyn HostNetwork>,
+    /// Health checks that this host makes.
+    pub health: health::Handle,
     pub streams: Streams,
     pub facts: Facts,
     pub state_dir: Option<StateDir>,
@@ -102,7 +105,9 @@ pub async fn run(session: Session) -> Result<(), Ended> {
     let outbox = Arc::new(outbox);
     if has_cache {
         let cached = directory.borrow().clone();
-        directory_pass(session.network.as_ref(), &cached, snapshot(&cached.directory));
+        let all = snapshot(&cached.directory);
+        session.health.update(&cached.directory, &all);
+        directory_pass(session.network.as_ref(), &cached, all);
     }
     let applying = apply_directories(
         session.seams.clone(),
@@ -378,6 +383,7 @@ fn directory_take(
         if result.is_ok() {
             Position { store: cached.store, epoch: cached.epoch, .. } = welcome.position.clone();
             // Before anybody is told that there is a new one.
+            session.health.update(&cached.directory, &update);
             directory_pass(session.network.as_ref(), cached, update);
         }
         result.is_ok()

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use remuda_agent::engine::Engine;
+use remuda_agent::engine::simulated::neighbours::Neighbours;
 use remuda_agent::engine::simulated::{Latency, Simulated};
 use remuda_agent::host_network::SimulatedNetwork;
 use remuda_agent::metrics::Metrics;
@@ -49,6 +50,8 @@ pub struct Harness {
     pub url: String,
     /// Engines of the simulated hosts, in the order they joined.
     pub engines: Mutex<Vec<Simulated>>,
+    /// They reach each other's containers.
+    pub neighbours: Neighbours,
     /// What each of them, by name, shows the server.
     pub agent_keys: Mutex<Vec<(String, (String, String))>>,
     /// The administrator; `None` in `--dev`, where nobody needs a key.
@@ -161,7 +164,20 @@ impl Harness {
         let url = format!("http://{}", running.address);
         let http = reqwest::Client::builder().pool_max_idle_per_host(4).build().expect("a client");
         let (engines, agent_keys) = (Mutex::default(), Mutex::default());
-        Harness { running: Some(running), seams, store, url, engines, agent_keys, admin_key, http, dir, power, again }
+        Harness {
+            running: Some(running),
+            seams,
+            store,
+            url,
+            engines,
+            neighbours: Neighbours::default(),
+            agent_keys,
+            admin_key,
+            http,
+            dir,
+            power,
+            again,
+        }
     }
 
     /// The file the first start writes for programs.
@@ -199,7 +215,7 @@ impl Harness {
     pub async fn host(&self, number: usize, token: &str) -> impl Future<Output = Result<(), run::Error>> + use<> {
         let seams = self.seams.clone();
         let identity = Identity { host_uuid: seams.random.uuid(), register_key: seams.random.uuid(), keys: None };
-        let engine = Simulated::new(seams.clone(), Latency::none());
+        let engine = Simulated::among(&self.neighbours, seams.clone(), Latency::none());
         self.engines.lock().unwrap_or_else(PoisonError::into_inner).push(engine.clone());
         let engine: Arc<dyn Engine> = Arc::new(engine);
         let name = format!("host-{number}");

@@ -132,6 +132,9 @@ pub struct Container {
     /// The service took it away with its whole unit: none is made again in that unit.
     #[field(hidden)]
     pub unit_ended: bool,
+    /// It is unhealthy, and goes as soon as another has taken its place: its number is the other's already.
+    #[field(hidden)]
+    pub gives_way: bool,
     /// Time a stop may take before the process is killed.
     #[field(hidden)]
     pub stop_timeout_seconds: Option<i64>,

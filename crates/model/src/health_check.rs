@@ -148,6 +148,9 @@ pub struct HealthcheckInstanceHostMap {
     /// Container that is checked.
     #[field(nullable, filter)]
     pub instance_id: Option<Id<Instance>>,
+    /// Why the vote is no, as the host found it.
+    #[field(nullable, max_length = 255)]
+    pub reason: Option<String>,
     /// Start of the container that the vote is about, by `startCount`.
     #[field(hidden)]
     pub run: i64,

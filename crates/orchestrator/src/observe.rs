@@ -123,7 +123,7 @@ pub(crate) fn cast(row: &mut Row<HealthcheckInstanceHostMap>, vote: &Vote, at_se
     row.run = vote.run;
     row.external_timestamp = Some(at_seconds);
     let reason = vote.reason.as_ref().filter(|_| !vote.healthy);
-    row.meta.progress.message = reason.map(|reason| reason.chars().take(MOST_REASON).collect());
+    row.reason = reason.map(|reason| reason.chars().take(MOST_REASON).collect());
     true
 }
 

@@ -251,6 +251,13 @@ impl Language {
         self
     }
 
+    /// The same for a container of a service.
+    pub fn label_container_of(mut self, name: &str, key: &str, value: &str) -> Language {
+        let id = self.named(name).expect("such a container").meta.id;
+        self.names.insert(format!("container {name}"), id);
+        self.label_container(name, key, value)
+    }
+
     /// Asks for removal of the container.
     pub fn remove_container(self, name: &str) -> Language {
         let (settings, now) = (self.settings.clone(), self.now);

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use remuda_agent::datapath::{self, Launch};
 use remuda_agent::engine::Engine;
 use remuda_agent::engine::docker::DockerEngine;
+use remuda_agent::engine::simulated::neighbours::Neighbours;
 use remuda_agent::engine::simulated::{Latency, Simulated};
 use remuda_agent::facts::{Facts, detect_address};
 use remuda_agent::host_network::{HostNetwork, Managed, NoNetwork, SimulatedNetwork};
@@ -132,10 +133,10 @@ async fn serve(globals: Globals, args: AgentArgs) -> anyhow::Result<()> {
     }
     let url = globals.url.or_else(|| remuda_cli::session::environment("REMUDA_URL"));
     let labels: BTreeMap<String, String> = args.labels.iter().cloned().collect();
-    let mut hosts = Vec::new();
+    let (mut hosts, neighbours) = (Vec::new(), Neighbours::default());
     for number in 1..=args.hosts.max(1) {
         let mut host = match args.engine {
-            EngineKind::Simulated => simulated(&seams, &args, url.as_deref(), number, &labels)?,
+            EngineKind::Simulated => simulated(&seams, &neighbours, &args, url.as_deref(), number, &labels)?,
             EngineKind::Docker if args.hosts > 1 => bail!("`--hosts` is for simulated hosts; this machine is one"),
             EngineKind::Docker => {
                 let address = args.address.or_else(|| detect_address(url.as_deref()));
@@ -190,6 +191,7 @@ async fn serve_metrics(seams: &Seams, address: SocketAddr, metrics: Metrics) -> 
 /// A host whose engine, network and facts are made up.
 fn simulated(
     seams: &Seams,
+    neighbours: &Neighbours,
     args: &AgentArgs,
     url: Option<&str>,
     number: usize,
@@ -199,7 +201,7 @@ fn simulated(
     let name = if args.hosts > 1 { format!("{base}-{number}") } else { base };
     // Simulated containers end with the process, and so does a simulated host's identity.
     let identity = Identity { host_uuid: seams.random.uuid(), register_key: seams.random.uuid(), keys: None };
-    let engine: Arc<dyn Engine> = Arc::new(Simulated::new(seams.clone(), Latency::usual()));
+    let engine: Arc<dyn Engine> = Arc::new(Simulated::among(neighbours, seams.clone(), Latency::usual()));
     let address = args.address.or_else(|| detect_address(url));
     Ok(Host::simulated(&name, engine, Arc::new(SimulatedNetwork), identity, address, labels.clone()))
 }

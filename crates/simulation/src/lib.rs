@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use remuda_agent::engine::simulated::neighbours::Neighbours;
 use remuda_agent::state_dir::Identity;
 use remuda_model::Credential;
 use remuda_runtime::{Random, Seams, Tasks};
@@ -62,6 +63,8 @@ pub struct Simulation {
     /// Chance of its own: what goes wrong does not depend on how often the program draws.
     pub chance: Random,
     seal: Seal,
+    /// The machines reach each other.
+    neighbours: Neighbours,
     log: Vec<String>,
 }
 
@@ -73,7 +76,8 @@ impl Simulation {
         let seal = Seal::transient(&seams.random);
         let chance = Random::seeded(seed ^ 0x5EED);
         let (server, machines, log) = (Slot::default(), Vec::new(), Vec::new());
-        let mut simulation = Simulation { seams, store, server, machines, chance, seal, log };
+        let neighbours = Neighbours::default();
+        let mut simulation = Simulation { seams, store, server, machines, chance, seal, neighbours, log };
         simulation.server_start().await?;
         Ok(simulation)
     }
@@ -197,7 +201,7 @@ impl Simulation {
         let account = found.await?.and_then(|row| row.meta.account_id).context("the agent's account")?;
 
         let cable = Cable::new(self.seams.clone(), self.server.clone(), account);
-        let mut machine = Machine::new(name, &self.seams, identity, cable)?;
+        let mut machine = Machine::new(name, &self.seams, &self.neighbours, identity, cable)?;
         machine.agent_start(&self.seams)?;
         self.machines.push(machine);
         Ok(())

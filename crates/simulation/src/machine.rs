@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use remuda_agent::engine::Engine;
+use remuda_agent::engine::simulated::neighbours::Neighbours;
 use remuda_agent::engine::simulated::{Latency, Simulated};
 use remuda_agent::host_network::SimulatedNetwork;
 use remuda_agent::metrics::Metrics;
@@ -31,10 +32,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(name: &str, seams: &Seams, identity: Identity, cable: Cable) -> Result<Machine> {
+    pub(crate) fn new(
+        name: &str,
+        seams: &Seams,
+        neighbours: &Neighbours,
+        identity: Identity,
+        cable: Cable,
+    ) -> Result<Machine> {
         Ok(Machine {
             name: name.to_owned(),
-            engine: Simulated::new(seams.clone(), Latency::usual()),
+            engine: Simulated::among(neighbours, seams.clone(), Latency::usual()),
             cable,
             clock: Clock::virtual_from(seams.clock.now_ms()),
             identity,

@@ -2,6 +2,7 @@
 //! is the same in all of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,6 +17,7 @@ use crate::engine::http::{self, Address, Client, Payload, escaped, output};
 use crate::engine::{
     Answer, Engine, Error, Event, ExecQuery, Info, Listed, LogsQuery, Output, Process, Progress, Socket, inspect,
 };
+use crate::health::probe::{Prober, Sockets};
 use crate::tls;
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -424,6 +426,10 @@ impl Engine for DockerEngine {
 
     fn dial(&self) -> Answer<'_, Box<dyn Socket>> {
         Box::pin(self.client.dial())
+    }
+
+    fn prober(&self) -> Arc<dyn Prober> {
+        Arc::new(Sockets { clock: self.seams.clock.clone() })
     }
 
     fn dial_tcp<'a>(&'a self, address: &'a str) -> Answer<'a, Box<dyn Socket>> {

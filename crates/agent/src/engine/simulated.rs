@@ -21,10 +21,14 @@ use crate::engine::{
 };
 
 pub mod behaviour;
+pub mod neighbours;
 mod output;
 pub mod shell;
 
 use behaviour::Behaviour;
+use neighbours::Neighbours;
+
+use crate::health::probe::{Finding, Prober, Target};
 
 /// How long things take: between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,7 @@ struct Inner {
     seams: Seams,
     latency: Latency,
     state: Mutex<State>,
+    neighbours: Neighbours,
     events: broadcast::Sender<Said>,
 }
 
@@ -106,6 +111,8 @@ enum Said {
 #[derive(Default)]
 struct State {
     unreachable: bool,
+    /// Health checks made from here find nobody.
+    blind: bool,
     trouble: Trouble,
     containers: BTreeMap<String, Container>,
     images: BTreeSet<String>,
@@ -128,6 +135,8 @@ struct Container {
     created_ms: i64,
     started_ms: Option<i64>,
     finished_ms: Option<i64>,
+    /// What health checks find, if it was set by hand.
+    healthy: Option<bool>,
     /// Grows by one per start: an exit timer of an earlier run finds that it is not meant.
     run: u64,
     start_failures: u64,
@@ -140,11 +149,18 @@ struct Container {
 }
 
 impl Simulated {
+    /// An engine that is alone on its network.
     pub fn new(seams: Seams, latency: Latency) -> Simulated {
+        Simulated::among(&Neighbours::default(), seams, latency)
+    }
+
+    /// An engine whose host reaches the containers of those neighbours.
+    pub fn among(neighbours: &Neighbours, seams: Seams, latency: Latency) -> Simulated {
         // Small: whoever lags hears `Unknown` and looks at everything.
         let (events, _) = broadcast::channel(32);
         let state = State { next_bridge_address: 2, next_public_port: 32768, ..State::default() };
-        Simulated { inner: Arc::new(Inner { seams, latency, state: Mutex::new(state), events }) }
+        let neighbours = neighbours.clone();
+        Simulated { inner: Arc::new(Inner { seams, latency, state: Mutex::new(state), neighbours, events }) }
     }
 
     /// Makes every call fail, and event streams end, until it is set back: a daemon that was killed.
@@ -158,6 +174,30 @@ impl Simulated {
     /// Makes that part of the calls go wrong from now on.
     pub fn set_trouble(&self, trouble: Trouble) {
         self.state().trouble = trouble;
+    }
+
+    /// From now on the container answers health checks, or does not, whatever its image says.
+    pub fn set_healthy(&self, container: &str, healthy: bool) {
+        let mut state = self.state();
+        let id = state.find(container).ok().map(|(id, _)| id.clone());
+        if let Some(found) = id.and_then(|id| state.containers.get_mut(&id)) {
+            found.healthy = Some(healthy);
+        }
+    }
+
+    /// From now on health checks made from this host find nobody, or find what there is.
+    pub fn set_blind(&self, blind: bool) {
+        self.state().blind = blind;
+    }
+
+    /// What a health check of the container finds.
+    fn health(&self, docker_id: &str) -> Finding {
+        let now = self.inner.seams.clock.now_ms();
+        match self.state().containers.get(docker_id).filter(|container| container.status.is_up()) {
+            Some(container) if container.is_healthy(now) => Finding::Passed,
+            Some(_) => Finding::Failed("the simulated program does not answer".to_owned()),
+            None => Finding::Failed("the simulated container does not run".to_owned()),
+        }
     }
 
     /// Id, name, uuid label and status of every container: what somebody at the machine would see, also while the
@@ -292,6 +332,7 @@ impl Simulated {
             created_ms: self.inner.seams.clock.now_ms(),
             started_ms: None,
             finished_ms: None,
+            healthy: None,
             run: 0,
             start_failures: 0,
             policy_restarts: 0,
@@ -301,6 +342,9 @@ impl Simulated {
         };
         state.containers.insert(id.clone(), container);
         drop(state);
+        if let Some(uuid) = labels.get(inspect::UUID_LABEL) {
+            self.inner.neighbours.add(uuid, &self.inner, &id);
+        }
         self.say(&id);
         id
     }
@@ -312,6 +356,7 @@ impl Simulated {
         let Some(container) = state.containers.get_mut(id) else { return };
         container.status = Status::Running;
         container.run += 1;
+        container.healthy = None;
         container.started_ms = Some(now);
         container.error.clear();
         container.bind(&mut next_port);
@@ -382,8 +427,10 @@ impl Simulated {
         self.pause(self.inner.latency.remove).await;
         let mut state = self.answering()?;
         let id = state.find(name)?.0.clone();
-        state.containers.remove(&id);
+        let gone = state.containers.remove(&id);
         drop(state);
+        let uuid = gone.and_then(|gone| inspect::strings(&gone.body["Labels"]).remove(inspect::UUID_LABEL));
+        uuid.into_iter().for_each(|uuid| self.inner.neighbours.remove(&uuid, &id));
         self.say(&id);
         Ok(())
     }
@@ -552,6 +599,11 @@ fn volume_mount(name: &str, path: &str, writable: bool) -> Value {
 }
 
 impl Container {
+    fn is_healthy(&self, now_ms: i64) -> bool {
+        let ran = Duration::from_millis(u64::try_from(now_ms - self.started_ms.unwrap_or(now_ms)).unwrap_or(0));
+        self.healthy.unwrap_or_else(|| self.behaviour.is_healthy(ran))
+    }
+
     fn end(&mut self, code: i64, now: i64) {
         self.status = Status::Exited;
         self.exit_code = code;
@@ -681,6 +733,20 @@ fn pull_refused(image: &str) -> Error {
 
 fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
     Box::pin(future)
+}
+
+impl Prober for Simulated {
+    fn probe<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Finding> {
+        boxed(async move {
+            if self.state().blind {
+                return Finding::Failed("no answer".to_owned());
+            }
+            match self.inner.neighbours.find(&target.uuid) {
+                Some((engine, docker_id)) => engine.health(&docker_id),
+                None => Finding::Failed("no simulated host of this process has the container".to_owned()),
+            }
+        })
+    }
 }
 
 impl Engine for Simulated {
@@ -927,6 +993,10 @@ impl Engine for Simulated {
             tasks.spawn_until_stopped("simulated-socket", output::answer_socket(ours));
             Ok(Box::new(theirs) as Box<dyn Socket>)
         })
+    }
+
+    fn prober(&self) -> Arc<dyn Prober> {
+        Arc::new(self.clone())
     }
 
     fn dial_tcp<'a>(&'a self, address: &'a str) -> Answer<'a, Box<dyn Socket>> {

@@ -26,6 +26,10 @@ impl Reporter {
             let id = id.to_owned();
             self.pending.retain(|earlier| docker_id(earlier) != Some(&id) || is_confirmation(earlier));
         }
+        if let StateChange::Health(vote) = &change {
+            let map = &vote.map;
+            self.pending.retain(|earlier| !matches!(earlier, StateChange::Health(vote) if vote.map == *map));
+        }
         if let StateChange::Network { .. } = change {
             self.pending.retain(|earlier| !matches!(earlier, StateChange::Network { .. }));
         }
@@ -38,7 +42,10 @@ impl Reporter {
     pub fn connected(&mut self) {
         let mut changes = self.outstanding.take().map(|(report, _)| report.changes).unwrap_or_default();
         changes.append(&mut self.pending);
-        changes.retain(|change| !matches!(change, StateChange::Container(_) | StateChange::Network { .. }));
+        // These are all told anew.
+        changes.retain(|change| {
+            !matches!(change, StateChange::Container(_) | StateChange::Network { .. } | StateChange::Health(_))
+        });
         *self = Reporter { next_serial: 1, pending: changes, ..Reporter::default() };
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use remuda_runtime::Seams;
-use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange};
+use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange, Vote};
 use remuda_wire::plan::{NetworkPlan, PlanUpdate};
 use remuda_wire::session::{Position, Up};
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,12 @@ pub enum Input {
         action: Box<Action>,
         outcome: Outcome,
     },
+    /// A health check has come to something.
+    Vote(Vote),
+    /// This host does not check that any more.
+    VoteOver {
+        map: String,
+    },
     Network {
         plan: NetworkPlan,
         result: Result<String, Problem>,
@@ -134,6 +140,8 @@ pub struct Worker {
     /// Inspect answers the server does not have yet.
     inspects: BTreeMap<String, Value>,
     progress_at_ms: BTreeMap<String, u64>,
+    /// The last vote on each container that this host checks, by what it is given for.
+    votes: BTreeMap<String, Vote>,
 
     network_busy: bool,
     network_at_ms: u64,
@@ -191,6 +199,7 @@ impl Worker {
             inspects_known: BTreeMap::new(),
             inspects: BTreeMap::new(),
             progress_at_ms: BTreeMap::new(),
+            votes: BTreeMap::new(),
             network_busy: false,
             network_at_ms: 0,
             network_problem: None,
@@ -281,6 +290,8 @@ impl Worker {
                 self.engine_down = Some(reason);
             }
             Input::Ended { action, outcome } => self.ended(&action, outcome),
+            Input::Vote(vote) => self.vote(vote),
+            Input::VoteOver { map } => drop(self.votes.remove(&map)),
             Input::Network { plan, result } => self.network_ended(&plan, result),
             Input::Progress { uuid, message, percent } => self.progress(uuid, message, percent),
         }
@@ -356,6 +367,7 @@ impl Worker {
         }
         self.outbox = Some(outbox);
         self.reporter.connected();
+        self.votes.values().cloned().for_each(|vote| self.reporter.push(StateChange::Health(vote)));
         self.reoffer_at_ms = None;
         self.complete_owed = true;
         self.network_problem = None;
@@ -449,6 +461,14 @@ impl Worker {
         {
             self.reporter.push(change);
         }
+    }
+
+    /// Votes wait for a connection in the list that every connection begins with.
+    fn vote(&mut self, vote: Vote) {
+        if self.outbox.is_some() {
+            self.reporter.push(StateChange::Health(vote.clone()));
+        }
+        self.votes.insert(vote.map.clone(), vote);
     }
 
     fn progress(&mut self, uuid: String, message: String, percent: Option<i64>) {

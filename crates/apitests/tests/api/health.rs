@@ -3,7 +3,13 @@
 use remuda_apitests::{Api, Harness, PATIENCE, on_both_stores};
 use serde_json::{Value, json};
 
-on_both_stores!(declared_in_full, old_agents_report_by_event);
+on_both_stores!(
+    declared_in_full,
+    old_agents_report_by_event,
+    what_hangs_is_replaced,
+    one_that_sees_nothing_changes_nothing,
+    what_never_gets_well_is_removed_or_rolled_back,
+);
 
 fn own(row: &Value) -> &str {
     row["links"]["self"].as_str().unwrap()
@@ -73,6 +79,10 @@ async fn old_agents_report_by_event(h: Harness) {
     let container = project.create("containers", body).await;
     let container = project.wait_state(&container, &["running"]).await;
     let maps = checkers(&project, &container, 3).await;
+    // What the hosts themselves find out once is told before anything else.
+    for map in &maps {
+        project.wait(map, "a first vote", |map| map["healthState"] == "healthy").await;
+    }
     assert!(maps.iter().all(|map| map["hostId"] != hosts[0]["id"]), "the own host checks: {maps:?}");
     let name_of = |map: &Value| {
         let host = hosts.iter().find(|host| host["id"] == map["hostId"]).unwrap();
@@ -100,7 +110,12 @@ async fn old_agents_report_by_event(h: Harness) {
     }
 
     let late = 5_000_000_000;
+    for n in [0, 1, 2] {
+        says(n, "DOWN", late - 2).await;
+    }
+    health("unhealthy").await;
     says(0, "INIT", late).await;
+    assert_eq!(project.get(own(&maps[0])).await.body["healthState"], "unhealthy", "INIT says nothing");
     let first = says(0, "UP", late).await;
     assert_eq!((&first["type"], &first["instanceId"]), (&json!("serviceEvent"), &container["id"]));
     project.wait_state(&first, &["created"]).await;
@@ -123,4 +138,108 @@ async fn old_agents_report_by_event(h: Harness) {
     let read = project.get(&format!("{}/healthcheckInstanceHostMaps", own(&container))).await.expect_status(200);
     assert_eq!(read.body["data"].as_array().map(Vec::len), Some(3));
     project.get(&format!("{}/serviceEvents", own(&container))).await.expect_status(200);
+}
+
+/// Quick, so that a test need not wait.
+fn quick() -> Value {
+    json!({"port": 80, "interval": 100, "responseTimeout": 100, "healthyThreshold": 1, "unhealthyThreshold": 2})
+}
+
+async fn service(project: &Api, name: &str, scale: u64, config: Value) -> Value {
+    let stack = project.create("environments", json!({ "name": format!("s{name}") })).await;
+    let body = json!({
+        "name": name, "environmentId": stack["id"], "scale": scale, "startOnCreate": true, "launchConfig": config,
+    });
+    project.create("services", body).await
+}
+
+/// Containers of the service that are not on their way out: name, id, health.
+async fn members(project: &Api, service: &Value) -> Vec<(String, String, String)> {
+    let answer = project.get(&format!("{}/instances?state=running", own(service))).await;
+    let rows = answer.body["data"].as_array().cloned().unwrap_or_default();
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    let mut all: Vec<_> =
+        rows.iter().map(|row| (text(row, "name"), text(row, "id"), text(row, "healthState"))).collect();
+    all.sort();
+    all
+}
+
+async fn what_hangs_is_replaced(h: Harness) {
+    h.hosts(3).await;
+    let project = h.project();
+    let web = service(&project, "web", 2, json!({"imageUuid": "sim:web", "healthCheck": quick()})).await;
+    let is_well = |row: &Value| row["state"] == "active" && row["healthState"] == "healthy";
+    project.wait(&web, "healthy", is_well).await;
+    let before = members(&project, &web).await;
+    assert!(before.len() == 2 && before.iter().all(|(_, _, health)| health == "healthy"), "{before:?}");
+    let hangs = |name: &str| {
+        let docker_name = format!("r-{name}");
+        h.engines.lock().unwrap().iter().for_each(|engine| engine.set_healthy(&docker_name, false));
+    };
+    hangs("sweb_web_1");
+    let old = json!({"links": {"self": h.project().url(&format!("containers/{}", before[0].1))}});
+    project.wait_state(&old, &["removed", "purging", "purged"]).await;
+    project.wait(&web, "healthy again", is_well).await;
+    let after = members(&project, &web).await;
+    assert_eq!((&after[0].0, after[0].1 == before[0].1, &after[1]), (&before[0].0, false, &before[1]));
+    let stack = project.get(web["links"]["environment"].as_str().unwrap()).await.body;
+    project.wait(&stack, "a healthy stack", |row| row["healthState"] == "healthy").await;
+    let told = project.get("auditlogs?limit=100").await.text;
+    assert!(told.contains("Replaced because it is unhealthy: sweb_web_1"), "{told}");
+}
+
+async fn one_that_sees_nothing_changes_nothing(h: Harness) {
+    let hosts = h.hosts(4).await;
+    let project = h.project();
+    let body = json!({"name": "x", "imageUuid": "sim:x", "healthCheck": quick(), "requestedHostId": hosts[0]["id"]});
+    let container = project.create("containers", body).await;
+    let is = |health: &'static str| move |row: &Value| row["healthState"] == health;
+    project.wait(&container, "healthy", is("healthy")).await;
+    let maps = checkers(&project, &container, 3).await;
+    for map in &maps {
+        project.wait(map, "a yes of all", is("healthy")).await;
+    }
+    let sees = |numbers: &[usize], something: bool| {
+        let engines = h.engines.lock().unwrap();
+        numbers.iter().for_each(|number| engines[*number].set_blind(!something));
+    };
+    sees(&[1, 2], false);
+    let no = |map: &&Value| map["hostId"] != hosts[3]["id"];
+    for map in maps.iter().filter(no) {
+        let voted = project.wait(map, "a no", is("unhealthy")).await;
+        assert_eq!(voted["reason"], "no answer");
+    }
+    assert_eq!(project.get(own(&container)).await.body["healthState"], "healthy", "one of three says yes");
+    sees(&[3], false);
+    project.wait(&container, "unhealthy", is("unhealthy")).await;
+    sees(&[2], true);
+    let back = project.wait(&container, "healthy", is("healthy")).await;
+    assert_eq!(back["state"], "running", "nobody replaces a container that stands alone");
+}
+
+async fn what_never_gets_well_is_removed_or_rolled_back(h: Harness) {
+    h.hosts(2).await;
+    let project = h.project();
+    let mut check = quick();
+    check["initializingTimeout"] = json!(700);
+    let alone = json!({"name": "alone", "imageUuid": "sim:unhealthy", "healthCheck": check});
+    let alone = project.create("containers", alone).await;
+    project.wait(&alone, "initializing", |row| row["healthState"] == "initializing").await;
+    project.wait_state(&alone, &["removed", "purging", "purged"]).await;
+
+    let web = service(&project, "web", 2, json!({"imageUuid": "sim:web", "healthCheck": quick()})).await;
+    let is_well = |row: &Value| row["state"] == "active" && row["healthState"] == "healthy";
+    project.wait(&web, "healthy", is_well).await;
+    let before = members(&project, &web).await;
+    let strategy = json!({"inServiceStrategy": {
+        "batchSize": 1, "intervalMillis": 100, "startFirst": true, "rollbackAfterMillis": 1500,
+        "launchConfig": {"imageUuid": "sim:unhealthy", "healthCheck": quick()},
+    }});
+    project.post(&format!("{}/?action=upgrade", own(&web)), strategy).await.expect_status(202);
+    let waits = |row: &Value| row["transitioningMessage"].as_str().is_some_and(|said| said.contains("to be healthy"));
+    project.wait(&web, "the upgrade to wait for health", waits).await;
+    project.wait(&web, "the old ones back", is_well).await;
+    let new = project.get("containers?imageUuid=sim:unhealthy&name=sweb_web_1").await.body["data"][0].clone();
+    project.wait_state(&new, &["removed", "purging", "purged"]).await;
+    assert_eq!(members(&project, &web).await, before);
 }

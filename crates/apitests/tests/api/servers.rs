@@ -42,7 +42,7 @@ impl Source for Either {
 /// A host that knows both servers, on tasks of its own.
 async fn host(seams: &Seams, servers: [&Harness; 2], name: &str) {
     let token = servers[0].token().await;
-    let engine: Arc<dyn Engine> = Arc::new(Simulated::new(seams.clone(), Latency::none()));
+    let engine: Arc<dyn Engine> = Arc::new(Simulated::among(&servers[0].neighbours, seams.clone(), Latency::none()));
     let identity = Identity { host_uuid: seams.random.uuid(), register_key: seams.random.uuid(), keys: None };
     let mut host = Host::simulated(name, engine, Arc::new(SimulatedNetwork), identity, None, BTreeMap::new());
     let registered = run::registered(seams, &mut host, Some(&servers[0].url), Some(&token)).await;

@@ -62,6 +62,7 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
         "credential.includeableLinks.instances",
         "only registry credentials have instances, and those come with registries",
     ),
+    ("healthcheckInstanceHostMap.fields.reason", "ours: why a host finds a container unhealthy"),
     ("host.fields.engineProblem", "ours: why a host takes no containers"),
     ("host.fields.networkProblem", "ours: why a host takes no containers on the managed network"),
     ("host.includeableLinks.hosts", "clusters were never published in this era"),

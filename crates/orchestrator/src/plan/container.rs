@@ -322,6 +322,7 @@ fn restore(world: &World, row: &Row<Container>, plan: &mut Plan) {
     next.service_id = None;
     next.stack_id = None;
     next.service_index = None;
+    next.gives_way = false;
     let managed = row.network_mode.as_deref() == Some("managed") && !row.native_container;
     if managed && world.addresses_by_container.is_empty(&row.meta.id) {
         let requested = row.primary_ip_address.clone();

@@ -23,7 +23,7 @@ pub fn health(world: &World, row: &Row<Service>) -> &'static str {
         match container.health_state.as_deref() {
             _ if ran_once(container) => n_once += 1,
             None | Some(HEALTHY | "updating-healthy") if runs => n_good += 1,
-            Some(INITIALIZING | "reinitializing") if runs => n_initializing += 1,
+            Some(INITIALIZING | REINITIALIZING) if runs => n_initializing += 1,
             _ => {}
         }
     }

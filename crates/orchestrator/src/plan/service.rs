@@ -1,7 +1,7 @@
 //! One service: as many containers as its scale says, kept running (`services.md` §§2, 4-6, 8, 12).
 //!
 //! [`units`] collects what there is, [`draft`] says what a new container looks like, [`reconcile`] brings the one to
-//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`retained`] keeps addresses, [`scale`] looks for a scale, [`to_service`] hands over to another service, [`restart`] stops and starts them; here are
+//! the other, [`upgrade`] exchanges containers for those of other launch configs, [`replace`] what is unhealthy, [`retained`] keeps addresses, [`scale`] looks for a scale, [`to_service`] hands over to another service, [`restart`] stops and starts them; here are
 //! the processes that ask for it.
 
 pub mod awaited;
@@ -9,6 +9,9 @@ pub mod create;
 pub mod draft;
 pub mod log;
 pub mod reconcile;
+pub mod replace;
+#[cfg(test)]
+mod replace_tests;
 pub mod restart;
 pub mod retained;
 pub mod scale;
@@ -136,7 +139,11 @@ fn audit(event_type: &str, container: i64, service: &Row<Service>, why: &str) ->
 
 fn deactivate(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Moment<'_>, plan: &mut Plan) {
     let mut waiting = None;
-    for container in members(world, row.meta.id).live {
+    let Members { live, outgoing, .. } = members(world, row.meta.id);
+    for container in outgoing {
+        take_away_unit(container, row, "Unhealthy service instance is removed by service.deactivate", moment, plan);
+    }
+    for container in live {
         match container.meta.state.as_str() {
             CREATING | STARTING | RUNNING | RESTARTING | UPDATING_RUNNING => {
                 let mut stopping = (**container).clone();
@@ -163,7 +170,7 @@ fn deactivate(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment
 /// All its containers go, then its links, then itself.
 fn remove(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: Moment<'_>, plan: &mut Plan) {
     let id = row.meta.id;
-    let Members { live, leaving } = everyone(world, id);
+    let Members { live, leaving, .. } = everyone(world, id);
     for container in live.iter().take(AT_ONCE) {
         // With the whole service gone there is nobody else to route to.
         let mut going = (***container).clone();

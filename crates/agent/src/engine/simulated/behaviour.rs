@@ -28,6 +28,10 @@ pub struct Behaviour {
     pub start_takes: Option<Duration>,
     /// `ignore-term`: a stop takes the whole grace period.
     pub ignore_term: bool,
+    /// `unhealthy` (never answers health checks) or `unhealthy-after/5s`.
+    pub unhealthy_after: Option<Duration>,
+    /// `healthy-after/2s`: answers health checks only when it has run so long.
+    pub healthy_after: Option<Duration>,
     /// `lines/1000`: log lines written at once when it starts.
     pub lines: u64,
 }
@@ -48,6 +52,11 @@ pub fn read(image: &str, labels: &BTreeMap<String, String>) -> Behaviour {
 }
 
 impl Behaviour {
+    /// Whether it answers health checks when it has run so long.
+    pub fn is_healthy(&self, ran: Duration) -> bool {
+        self.healthy_after.is_none_or(|after| ran >= after) && self.unhealthy_after.is_none_or(|after| ran < after)
+    }
+
     fn take(&mut self, word: &str, value: Option<&str>) {
         let number = || value.and_then(|value| value.parse::<u64>().ok());
         match word {
@@ -59,6 +68,9 @@ impl Behaviour {
             "pull-takes" => self.pull_takes = value.and_then(duration).or(self.pull_takes),
             "start-takes" => self.start_takes = value.and_then(duration).or(self.start_takes),
             "ignore-term" => self.ignore_term = true,
+            "unhealthy" => self.unhealthy_after = Some(Duration::ZERO),
+            "unhealthy-after" => self.unhealthy_after = value.and_then(duration).or(self.unhealthy_after),
+            "healthy-after" => self.healthy_after = value.and_then(duration).or(self.healthy_after),
             "lines" => self.lines = number().unwrap_or(self.lines),
             _ => {}
         }
@@ -98,5 +110,13 @@ mod tests {
         check("sim:start-fail/2", None, Behaviour { start_fail: Some(2), ..d() });
         check("nginx", Some(("pull-fail", "true")), Behaviour { pull_fail: true, ..d() });
         check("sim:exit/x", None, d());
+        check("sim:unhealthy", None, Behaviour { unhealthy_after: Some(Duration::ZERO), ..d() });
+    }
+
+    #[test]
+    fn health_follows_the_time_it_ran() {
+        let at = |image: &str, seconds: u64| read(image, &BTreeMap::new()).is_healthy(Duration::from_secs(seconds));
+        assert!(at("sim:web", 0) && at("sim:healthy-after/2s", 2) && at("sim:unhealthy-after/2s", 1));
+        assert!(!at("sim:unhealthy", 0) && !at("sim:healthy-after/2s", 1) && !at("sim:unhealthy-after/2s", 2));
     }
 }

@@ -139,10 +139,15 @@ pub(super) fn exec(engine: Simulated, exec: String, container: &Container, query
     let tasks = engine.inner.seams.tasks.clone();
     let id = exec.clone();
     let clock = engine.inner.seams.clock.clone();
+    let name = container.name.clone();
     tasks.spawn_until_stopped("simulated-exec", async move {
         let code = match shell::command(&query.command, &running.around) {
             Command::Done(outcome) => running.say(outcome).await,
             Command::Copy => running.copy().await,
+            Command::Health(healthy) => {
+                engine.set_healthy(&name, healthy);
+                0
+            }
             Command::Shell => running.shell().await,
             Command::Sleep(seconds) => {
                 clock.sleep(Duration::from_secs(seconds)).await;

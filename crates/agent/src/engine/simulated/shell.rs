@@ -30,6 +30,8 @@ pub enum Command {
     Shell,
     /// Waits, then ends well.
     Sleep(u64),
+    /// From now on the container answers health checks, or does not.
+    Health(bool),
 }
 
 /// Reads an argument vector.
@@ -40,6 +42,8 @@ pub fn command(argv: &[String], around: &Surroundings) -> Command {
         ("sh" | "bash" | "ash", []) => Command::Shell,
         ("sh" | "bash" | "ash", ["-c", script, ..]) => script_command(script, around),
         ("cat", []) => Command::Copy,
+        ("health", ["on"]) => Command::Health(true),
+        ("health", ["off"]) => Command::Health(false),
         ("sleep", [seconds]) => match seconds.parse() {
             Ok(seconds) => Command::Sleep(seconds),
             Err(_) => failed(1, format!("sleep: invalid number '{seconds}'\n")),
@@ -162,6 +166,8 @@ mod tests {
         check(&["printenv", "A"], "b\n", "", 0);
         assert_eq!(command(&["cat".to_owned()], &around), Command::Copy);
         assert_eq!(command(&["sh".to_owned()], &around), Command::Shell);
+        let off = ["sh", "-c", "health off"].map(str::to_owned);
+        assert_eq!(command(&off, &around), Command::Health(false));
         assert!(matches!(command(&["nginx".to_owned()], &around), Command::Done(Outcome { code: 127, .. })));
     }
 }

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(told(&scaled), ["Removed because the scale is 1: s_web_2"]);
         let w = scaled.change_service("web", |row| row.scale = Some(2));
         let w = w.change_container("s_web_1", |row| row.health_state = Some(UNHEALTHY.into()));
-        assert_eq!(told(&w), ["Removed because it is unhealthy: s_web_1"]);
+        assert_eq!(told(&w), ["Replaced because it is unhealthy: s_web_1", "Created: s_web_1"]);
         let w = w.change_container("s_web_1", |row| row.health_state = None);
         let w = w.change_container("s_web_2", |row| {
             row.meta.enter(STOPPED);

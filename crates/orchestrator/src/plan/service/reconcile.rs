@@ -13,7 +13,7 @@ use super::units::{
     Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
 };
 use super::upgrade::{Exchange, Returning};
-use super::{AT_ONCE, PRIMARY, awaited, begin, create, retained, scale, status_of, take_away, take_away_unit};
+use super::{AT_ONCE, PRIMARY, awaited, begin, create, replace, retained, scale, status_of, take_away, take_away_unit};
 use crate::plan::{Moment, Plan};
 use crate::scheduler::{self, Placement};
 use crate::transitions;
@@ -85,15 +85,18 @@ pub fn pass(
     moment: Moment<'_>,
     plan: &mut Plan,
 ) -> (Option<String>, bool) {
-    let Members { live, leaving } = members(world, row.meta.id);
+    let Members { live, leaving, outgoing } = members(world, row.meta.id);
     let (exchange, returning) = (Exchange::under_way(row), Returning::of(world, row));
     let mut pass =
         Pass { world, row, moment, leaving, exchange, returning, log: Log::default(), waiting: None, settled: true };
     let mut keep: Vec<Unit<'_>> = Vec::new();
-    for unit in group(&live) {
-        pass.sort_out(unit, &mut keep, plan);
+    let units = group(&live);
+    let may_replace = replace::may_replace(row, &units);
+    for unit in units {
+        pass.sort_out(unit, may_replace, &mut keep, plan);
     }
     pass.surplus(&mut keep, plan);
+    replace::let_go(&mut pass, &outgoing, &keep, plan);
     for unit in &mut keep {
         let told = (pass.waiting.clone(), pass.settled);
         pass.dependants(unit, plan);
@@ -127,7 +130,7 @@ pub(super) struct Pass<'a> {
 const BAD: &str = "Service instance in a bad state is removed by service.reconcile";
 const EXTRA: &str = "Extra service instance is removed by service.reconcile";
 const MISPLACED: &str = "Service instance whose host has no room for its sidekicks is removed by service.reconcile";
-const UNHEALTHY_ONE: &str = "Unhealthy service instance is removed by service.reconcile";
+pub(super) const UNHEALTHY_ONE: &str = "Unhealthy service instance is removed by service.reconcile";
 
 impl<'a> Pass<'a> {
     /// All is not as it shall be; the first reason is the one that is told.
@@ -159,7 +162,7 @@ impl<'a> Pass<'a> {
         self.settled = false;
     }
 
-    fn take_unit(&mut self, unit: Unit<'a>, why: &str, because: &str, plan: &mut Plan) {
+    pub(super) fn take_unit(&mut self, unit: Unit<'a>, why: &str, because: &str, plan: &mut Plan) {
         for container in unit.members.into_values() {
             if take_away_unit(container, self.row, why, self.moment, plan) {
                 self.log.say(&format!("Removed because {because}"), container);
@@ -170,7 +173,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Keeps the unit, or takes it or one of its containers away.
-    fn sort_out(&mut self, mut unit: Unit<'a>, keep: &mut Vec<Unit<'a>>, plan: &mut Plan) {
+    fn sort_out(&mut self, mut unit: Unit<'a>, may_replace: bool, keep: &mut Vec<Unit<'a>>, plan: &mut Plan) {
         let host_is_gone = |row: &Row<Container>| {
             let host = row.host_id.and_then(|id| self.world.hosts.get(&id.number()));
             row.host_id.is_some() && host.is_none_or(|host| !host.meta.is_live() || host.meta.state == REMOVING)
@@ -181,7 +184,10 @@ impl<'a> Pass<'a> {
             Some((BAD, "its host is gone"))
         } else if self.awaits_exchange(&unit) {
             return keep.push(unit);
-        } else if unit.members.values().any(|row| unhealthy(row)) {
+        } else if may_replace && unit.members.values().any(|row| unhealthy(row)) {
+            if replace::may_overlap(self.row) {
+                return replace::give_way(self, &unit, plan);
+            }
             Some((UNHEALTHY_ONE, "it is unhealthy"))
         } else {
             None
@@ -329,7 +335,7 @@ fn order_of_leaving(unit: &Unit<'_>) -> (u8, i64) {
 fn rank_of(container: &Row<Container>) -> u8 {
     match (container.meta.state.as_str(), container.health_state.as_deref()) {
         (ERROR | ERRORING, _) | (_, Some(UNHEALTHY)) => 0,
-        (_, Some(INITIALIZING)) => 1,
+        (_, Some(INITIALIZING | REINITIALIZING)) => 1,
         (RUNNING | UPDATING_RUNNING, _) => 3,
         _ => 2,
     }

@@ -18,6 +18,8 @@ pub struct Members<'a> {
     pub live: Vec<&'a Arc<Row<Container>>>,
     /// On their way out, not removed yet: they still have their number.
     pub leaving: Vec<&'a Arc<Row<Container>>>,
+    /// Unhealthy ones that run until another has taken their place, by number.
+    pub outgoing: Vec<&'a Arc<Row<Container>>>,
 }
 
 /// The containers that count: those kept of an upgrade do not.
@@ -25,10 +27,11 @@ pub fn members(world: &World, service: i64) -> Members<'_> {
     let mut members = everyone(world, service);
     members.live.retain(|row| is_managed(world, row));
     members.leaving.retain(|row| is_managed(world, row));
+    (members.outgoing, members.live) = members.live.into_iter().partition(|row| row.gives_way);
     members
 }
 
-/// All its containers, those kept of an upgrade too.
+/// All its containers, those kept of an upgrade and those that give way too.
 pub fn everyone(world: &World, service: i64) -> Members<'_> {
     let (mut live, mut leaving) = (Vec::new(), Vec::new());
     for row in world.containers_of(service) {
@@ -39,7 +42,7 @@ pub fn everyone(world: &World, service: i64) -> Members<'_> {
             _ => live.push(row),
         }
     }
-    Members { live, leaving }
+    Members { live, leaving, outgoing: Vec::new() }
 }
 
 /// Whether the service counts the container as its own: no map says otherwise.

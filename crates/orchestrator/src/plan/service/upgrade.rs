@@ -140,7 +140,7 @@ pub(super) fn take_in(world: &World, container: &Row<Container>, plan: &mut Plan
     plan.steps.extend(number(container).map(Step::Claim));
 }
 
-fn number(container: &Row<Container>) -> Option<remuda_store::Claim> {
+pub(super) fn number(container: &Row<Container>) -> Option<remuda_store::Claim> {
     let (service, index) = (container.service_id?.number(), container.service_index?);
     Some(claims::service_index(service, container.launch_config_name.as_deref(), index, container.meta.id))
 }
