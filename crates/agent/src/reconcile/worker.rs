@@ -38,6 +38,9 @@ const REOFFER_MS: u64 = 100;
 /// Why the engine counts as away before it was asked.
 const NOT_ASKED: &str = "it was not asked yet";
 const PROGRESS_EVERY_MS: u64 = 1_000;
+/// The plan is cached at most that often: writing all of it for each container of many is work without use, and what a
+/// killed agent did not write down the server tells it again.
+const PLAN_EVERY_MS: u64 = 1_000;
 /// The network is looked after that often: engines and firewalls rewrite what they find.
 const NETWORK_EVERY_MS: u64 = 30_000;
 
@@ -119,6 +122,9 @@ pub struct Worker {
     engine_changed: Arc<Notify>,
 
     cached: Cached,
+    /// The plan is not cached as it is.
+    plan_changed: bool,
+    plan_saved_at_ms: u64,
     observed: Observed,
     /// Ticket of the latest look at a container, also of one that is gone.
     tickets: BTreeMap<String, u64>,
@@ -183,6 +189,8 @@ impl Worker {
             look_at_everything: handle.look_at_everything.clone(),
             engine_changed: handle.engine_changed.clone(),
             cached,
+            plan_changed: false,
+            plan_saved_at_ms: 0,
             observed: Observed::default(),
             tickets: BTreeMap::new(),
             memory,
@@ -220,7 +228,10 @@ impl Worker {
             };
             tokio::select! {
                 biased;
-                () = tasks.stopping() => return,
+                () = tasks.stopping() => {
+                    self.save_plan(u64::MAX);
+                    return;
+                }
                 input = self.inputs.recv() => {
                     let Some(input) = input else { return };
                     self.hear(input);
@@ -261,11 +272,18 @@ impl Worker {
             let next_look = self.cached.held.network.as_ref().filter(|_| !self.network_busy);
             wait(next_look.map(|_| self.network_at_ms + NETWORK_EVERY_MS));
             let free = MOST_ACTIONS.saturating_sub(self.busy.len());
-            for action in decision.actions.into_iter().take(free) {
+            let actions: Vec<Action> = decision.actions.into_iter().take(free).collect();
+            for action in &actions {
+                self.note_begin(action);
+            }
+            // Before the engine hears of any of them.
+            self.save_memory();
+            for action in actions {
                 self.begin(action);
             }
         }
         self.save_memory();
+        wait(self.save_plan(now_ms));
         wait(self.report(now_ms));
         look_again_ms
     }
@@ -312,9 +330,9 @@ impl Worker {
         self.memory_changed = true;
         if self.settled {
             self.memory.keep_only(&self.cached.held, &self.observed);
-            self.adopt();
+            self.adopt(&changed);
         }
-        self.save_plan();
+        self.plan_changed = true;
         Ok(())
     }
 
@@ -333,10 +351,20 @@ impl Worker {
         running.collect()
     }
 
-    fn save_plan(&self) {
+    /// Caches the plan when it changed and the last time is long enough ago; gives when it will be.
+    fn save_plan(&mut self, now_ms: u64) -> Option<u64> {
+        let due = self.plan_saved_at_ms.saturating_add(PLAN_EVERY_MS);
+        if !self.plan_changed {
+            return None;
+        }
+        if now_ms < due {
+            return Some(due);
+        }
+        (self.plan_changed, self.plan_saved_at_ms) = (false, now_ms);
         if let Some(Err(error)) = self.state_dir.as_ref().map(|state| state.save_cache(PLAN_CACHE, &self.cached)) {
             tracing::warn!(%error, "the plan is not cached: a restart needs the server");
         }
+        None
     }
 
     fn save_memory(&mut self) {
@@ -544,9 +572,11 @@ impl Worker {
         self.reporter.push(StateChange::ContainerGone { uuid, docker_id: Some(docker_id.to_owned()) });
     }
 
-    /// Takes over what the plan speaks of and the memory does not know.
-    fn adopt(&mut self) {
-        let ids: Vec<String> = self.observed.iter().map(|container| container.docker_id.clone()).collect();
+    /// Takes over what the plan newly speaks of and the memory does not know.
+    fn adopt(&mut self, uuids: &BTreeSet<String>) {
+        let plans = uuids.iter().filter_map(|uuid| self.cached.held.containers.get(uuid));
+        let found = plans.filter_map(|plan| self.observed.of(plan));
+        let ids: Vec<String> = found.map(|container| container.docker_id.clone()).collect();
         for docker_id in ids {
             self.adopt_one(&docker_id);
             // Its serial may be known only now.
@@ -576,10 +606,10 @@ impl Worker {
 
     // ---- actions ----
 
-    fn begin(&mut self, action: Action) {
+    /// Remembers what is about to be tried.
+    fn note_begin(&mut self, action: &Action) {
         let key = action.key();
-        tracing::debug!(?action, "begins");
-        if let Action::Start(start) | Action::Restart(start) = &action {
+        if let Action::Start(start) | Action::Restart(start) = action {
             let before = start.existing.as_ref().and_then(|container| container.started_at);
             let serial = match start.asked {
                 true => start.plan.start_serial,
@@ -587,9 +617,12 @@ impl Worker {
             };
             self.memory.begin(&key, serial, before);
             self.memory_changed = true;
-            // Before the engine hears of it.
-            self.save_memory();
         }
+    }
+
+    fn begin(&mut self, action: Action) {
+        let key = action.key();
+        tracing::debug!(?action, "begins");
         self.metrics.actions.inc();
         self.busy.insert(key.clone());
         let (tools, inputs) = (self.tools.clone(), self.own_inputs.clone());
@@ -657,7 +690,7 @@ impl Worker {
                 self.memory.forget(&key);
                 if self.cached.held.removals.get(&key) == Some(removal) {
                     self.cached.held.removals.remove(&key);
-                    self.save_plan();
+                    self.plan_changed = true;
                 }
                 let docker_id = docker_id.clone().or_else(|| removal.docker_id.clone());
                 self.reporter.push(StateChange::ContainerGone { uuid: Some(key.clone()), docker_id });
@@ -665,7 +698,7 @@ impl Worker {
             (Action::RemoveVolume { removal }, None) => {
                 self.memory.forget(&key);
                 self.cached.held.volume_removals.remove(&removal.uuid);
-                self.save_plan();
+                self.plan_changed = true;
                 self.reporter.push(StateChange::VolumeGone { uuid: removal.uuid.clone() });
             }
             (Action::RemoveVolume { removal }, Some(failed)) => {
