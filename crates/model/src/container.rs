@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use remuda_schema::{Id, Nested, Resource, Time};
 use serde::{Deserialize, Serialize};
@@ -155,7 +156,7 @@ pub struct Container {
     pub service_index: Option<i64>,
     /// Last inspection by the host.
     #[field(hidden)]
-    pub docker_inspect: Option<Value>,
+    pub docker_inspect: Option<Arc<Value>>,
     /// Address Docker gave it on the bridge.
     #[field(hidden)]
     pub docker_ip: Option<String>,

@@ -17,7 +17,7 @@ use crate::transitions::{WANT_RUNNING, WANT_STOPPED};
 
 /// Makes the row of a container nobody here knows. Containers of the platform itself are not shown.
 pub fn import(tx: &mut Tx<'_>, who: &Observer, observed: &ContainerObserved) -> Result<(), Error> {
-    let inspect = observed.inspect.clone().unwrap_or(Value::Null);
+    let inspect = observed.inspect.clone().unwrap_or_default();
     let labels = texts(&inspect["Config"]["Labels"]);
     let ours = labels.keys().any(|key| key.starts_with("io.remuda."));
     if !who.settings.manages_native_containers() || labels.contains_key("io.rancher.container.system") || ours {

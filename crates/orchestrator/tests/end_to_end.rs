@@ -701,7 +701,7 @@ fn by_hand(docker_id: &str) -> ContainerObserved {
         docker_id: docker_id.to_owned(),
         status: Status::Running,
         docker_ip: Some("172.17.0.2".into()),
-        inspect: Some(inspect),
+        inspect: Some(Arc::new(inspect)),
         ..ContainerObserved::default()
     }
 }

@@ -124,6 +124,13 @@ macro_rules! field_types {
 }
 field_types!(String => String, i64 => Int, f64 => Float, bool => Boolean, Value => Json, crate::time::Time => Date);
 
+/// What is large and never changed in place: copying a row shares it.
+impl<T: FieldType> FieldType for std::sync::Arc<T> {
+    fn field_type() -> Type {
+        T::field_type()
+    }
+}
+
 impl<T: FieldType> FieldType for Option<T> {
     fn field_type() -> Type {
         T::field_type()

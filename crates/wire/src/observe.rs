@@ -1,6 +1,7 @@
 //! What a host reports. *State* is stored and acknowledged; *facts* are stored on material change; samples are not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,7 +84,7 @@ pub struct ContainerObserved {
     pub ports: Vec<PortObserved>,
     pub mounts: Vec<MountObserved>,
     /// Full inspect answer; sent when the container is new to the server or started anew.
-    pub inspect: Option<Value>,
+    pub inspect: Option<Arc<Value>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

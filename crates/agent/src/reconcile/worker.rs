@@ -144,7 +144,7 @@ pub struct Worker {
     /// Start of the run whose inspect answer the server has.
     inspects_known: BTreeMap<String, i64>,
     /// Inspect answers the server does not have yet.
-    inspects: BTreeMap<String, Value>,
+    inspects: BTreeMap<String, Arc<Value>>,
     progress_at_ms: BTreeMap<String, u64>,
     /// The last vote on each container that this host checks, by what it is given for.
     votes: BTreeMap<String, Vote>,
@@ -551,7 +551,7 @@ impl Worker {
             Some((container, inspect)) => {
                 let run = container.started_at.unwrap_or(0);
                 if self.inspects_known.get(&seen.docker_id) != Some(&run) {
-                    self.inspects.insert(seen.docker_id.clone(), inspect);
+                    self.inspects.insert(seen.docker_id.clone(), Arc::new(inspect));
                 }
                 self.observed.put(container);
                 if self.settled {

@@ -1,5 +1,7 @@
 //! Events that agents post (`resources-infra.md` §10): the same as a report over the agent's connection.
 
+use std::sync::Arc;
+
 use remuda_model::{Agent, Container, ContainerEvent, HealthcheckInstanceHostMap, Host, ServiceEvent};
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Role, Row, TypeDef};
@@ -99,7 +101,7 @@ fn change(row: &ContainerEvent) -> Option<StateChange> {
         docker_id,
         status,
         exit_code: exit_code.or_else(|| (status == Status::Exited).then_some(0)),
-        inspect,
+        inspect: inspect.map(Arc::new),
         ..ContainerObserved::default()
     })))
 }
