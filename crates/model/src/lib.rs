@@ -26,7 +26,9 @@ pub mod audit_log;
 pub mod container;
 pub mod container_event;
 pub mod credential;
+pub mod dns_service;
 pub mod docker;
+pub mod external_service;
 pub mod health_check;
 pub mod host;
 pub mod identity;
@@ -44,6 +46,7 @@ pub mod project;
 pub mod project_member;
 pub mod register;
 pub mod service;
+pub mod service_common;
 pub mod service_consume_map;
 pub mod service_expose_map;
 pub mod service_upgrade;
@@ -61,7 +64,9 @@ pub use audit_log::AuditLog;
 pub use container::{Container, InstanceStop, SetLabelsInput};
 pub use container_event::ContainerEvent;
 pub use credential::{AgentApiKey, ApiKey, Credential, RegistrationToken};
+pub use dns_service::DnsService;
 pub use docker::{BlkioDeviceOption, DockerBuild, LogConfig, RestartPolicy, Ulimit};
+pub use external_service::ExternalService;
 pub use health_check::{
     CheckRules, HealthcheckInstanceHostMap, InstanceHealthCheck, RecreateOnQuorumStrategyConfig, ServiceEvent, Strategy,
 };
@@ -83,6 +88,7 @@ pub use register::Register;
 pub use service::{
     AddRemoveServiceLinkInput, Awaited, PublicEndpoint, ScalePolicy, Service, ServiceLink, SetServiceLinksInput, Until,
 };
+pub use service_common::ServiceCommon;
 pub use service_consume_map::ServiceConsumeMap;
 pub use service_expose_map::ServiceExposeMap;
 pub use service_upgrade::{
@@ -119,8 +125,10 @@ pub fn registry() -> &'static Registry {
             ContainerLogs::type_def(),
             ContainerProxy::type_def(),
             Credential::type_def(),
+            DnsService::type_def(),
             DockerBuild::type_def(),
             EnvironmentUpgrade::type_def(),
+            ExternalService::type_def(),
             FieldDocumentation::type_def(),
             HealthcheckInstanceHostMap::type_def(),
             Host::type_def(),

@@ -1,18 +1,19 @@
-//! N copies of a container, kept running (`services.md` §1.2).
+//! N copies of a container, kept running (`services.md` §1.2). Services of all kinds are rows of one table, and this is
+//! the struct that all of them are read through: it has the fields of every kind, hidden where they are not its own.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use remuda_schema::{Id, Nested, Resource, Time};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::host::Host;
 use crate::instance::Instance;
 use crate::labels;
 use crate::launch_config::{LaunchConfig, SecondaryLaunchConfig};
 use crate::machines;
-use crate::service_upgrade::{RollingRestartStrategy, ServiceUpgrade};
-use crate::stack::Stack;
+use crate::service_common::ServiceCommon;
+use crate::service_upgrade::RollingRestartStrategy;
 
 /// A number of equal containers that are kept running.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
@@ -55,27 +56,13 @@ use crate::stack::Stack;
 )]
 #[relation(containerStats, computed)]
 pub struct Service {
+    /// What services of every kind have.
+    #[field(flatten)]
+    #[serde(flatten)]
+    pub common: ServiceCommon,
     /// Sequence number of the last container made.
     #[field(nullable, filter)]
     pub create_index: Option<i64>,
-    /// Stack it belongs to.
-    #[field(create, required, filter)]
-    pub environment_id: Option<Id<Stack>>,
-    /// Id at Docker, or whatever made the resource.
-    #[field(nullable, filter)]
-    pub external_id: Option<String>,
-    /// Name in public DNS.
-    #[field(nullable)]
-    pub fqdn: Option<String>,
-    /// Verdict of the health checks.
-    #[field(nullable, filter, max_length = 128)]
-    pub health_state: Option<String>,
-    /// What its containers are made from.
-    #[field(create, nullable)]
-    pub launch_config: Option<LaunchConfig>,
-    /// Free-form values its containers can read.
-    #[field(create, update, nullable, schedules_update)]
-    pub metadata: Option<BTreeMap<String, Value>>,
     /// Where its published ports are reached.
     #[field(nullable)]
     pub public_endpoints: Option<Vec<PublicEndpoint>>,
@@ -100,12 +87,6 @@ pub struct Service {
     /// Sidekicks: each unit has one container of the primary launch config and one of each of these.
     #[field(create)]
     pub secondary_launch_configs: Option<Vec<SecondaryLaunchConfig>>,
-    /// Start it right after creation.
-    #[field(create, nullable, default = false)]
-    pub start_on_create: Option<bool>,
-    /// The running or last upgrade.
-    #[field(nullable)]
-    pub upgrade: Option<Box<ServiceUpgrade>>,
     /// What must have come first before this one's containers are made: of `activateservices`, and of compose files.
     #[field(hidden, ty = "json")]
     pub awaited: Vec<Awaited>,
@@ -133,6 +114,27 @@ pub struct Service {
     /// Secret the service's own containers know.
     #[field(hidden)]
     pub token: Option<String>,
+    /// Of an external service: see there.
+    #[field(hidden)]
+    pub external_ip_addresses: Option<Vec<String>>,
+    /// Of an external service: see there.
+    #[field(hidden)]
+    pub hostname: Option<String>,
+}
+
+/// The wire does not know the part: `row.launch_config` reads as it does there.
+impl Deref for Service {
+    type Target = ServiceCommon;
+
+    fn deref(&self) -> &ServiceCommon {
+        &self.common
+    }
+}
+
+impl DerefMut for Service {
+    fn deref_mut(&mut self) -> &mut ServiceCommon {
+        &mut self.common
+    }
 }
 
 impl Service {

@@ -13,12 +13,15 @@ use crate::service::Service;
 #[resource(id = "serviceExposeMap", machine = machines::MAP, access(project = "r", user = "r", admin = "r", service = "r"))]
 #[action(create, output = "serviceExposeMap")]
 #[action(remove, output = "serviceExposeMap")]
-#[extra_filters(dnsPrefix = "string", hostName = "string", upgrade = "enum")]
+#[extra_filters(dnsPrefix = "string", upgrade = "enum")]
 pub struct ServiceExposeMap {
     /// Container it belongs to.
     #[field(nullable, filter)]
     pub instance_id: Option<Id<Instance>>,
-    /// The address.
+    /// Name of an external service, in the place of an address.
+    #[field(hidden, filter)]
+    pub host_name: Option<String>,
+    /// Address of an external service.
     #[field(nullable, filter)]
     pub ip_address: Option<String>,
     /// Made by the service, not only selected by it.

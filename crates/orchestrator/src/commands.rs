@@ -3,6 +3,7 @@
 
 pub mod container;
 pub mod event;
+pub mod external;
 pub mod link;
 pub mod project;
 pub mod service;
@@ -85,7 +86,7 @@ pub enum Outcome {
 pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> Result<Vec<AnyRow>, CommandError> {
     match def.name {
         Container::TYPE => container::create(tx, ctx, def, fields),
-        Service::TYPE => service::create(tx, ctx, def, fields).map(one),
+        _ if is_service(def) => service::create(tx, ctx, def, fields).map(one),
         Stack::TYPE => stack::create(tx, ctx, def, fields).map(one),
         Volume::TYPE => volume::create(tx, ctx, def, fields).map(one),
         Project::TYPE => project::create(tx, ctx, def, fields).map(one),
@@ -93,6 +94,11 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         ServiceEvent::TYPE => event::health(tx, ctx, def, fields).map(one),
         _ => Ok(vec![tx.insert_any(def, draft(ctx, def, fields))?]),
     }
+}
+
+/// A service of any kind.
+fn is_service(def: &TypeDef) -> bool {
+    def.table() == Some(Service::TABLE)
 }
 
 fn one(row: AnyRow) -> Vec<AnyRow> {
@@ -141,7 +147,7 @@ pub fn update(
     fields: Object,
 ) -> Result<Updated, CommandError> {
     match def.name {
-        Service::TYPE => service::check_update(tx, &row, &fields)?,
+        _ if is_service(def) => service::check_update(tx, &row, &fields)?,
         Stack::TYPE => stack::check_update(&fields)?,
         _ => {}
     }
@@ -171,7 +177,8 @@ pub fn action(
     action: &str,
     input: Object,
 ) -> Result<Outcome, CommandError> {
-    match (def.name, action) {
+    // Services of every kind act alike.
+    match (if is_service(def) { Service::TYPE } else { def.name }, action) {
         (Service::TYPE, "addservicelink") => return link::add(tx, ctx, &row, &input).map(|()| Outcome::Handled(row)),
         (Service::TYPE, "removeservicelink") => {
             return link::remove(tx, ctx, &row, &input).map(|()| Outcome::Handled(row));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use remuda_model::states::REMOVED;
+use remuda_model::states::{REMOVED, is_active_like};
 use remuda_model::{Container, Host, Service, Stack};
 use remuda_schema::Row;
 use remuda_wire::directory::{self, Directory, DirectoryUpdate, Entry, Key, Link, Membership};
@@ -57,6 +57,7 @@ fn service(world: &World, row: &Row<Service>) -> directory::Service {
         .filter_map(|map| Some(Link { alias: map.meta.name.clone(), service_id: map.consumed_service_id?.number() }))
         .collect();
     links.sort();
+    let is_published = is_active_like(&row.meta.state);
     directory::Service {
         id: row.meta.id,
         stack_id: row.environment_id.map_or(0, |id| id.number()),
@@ -64,6 +65,8 @@ fn service(world: &World, row: &Row<Service>) -> directory::Service {
         kind: row.meta.kind.clone(),
         state: row.meta.state.clone(),
         links,
+        external_addresses: row.external_ip_addresses.clone().filter(|_| is_published).unwrap_or_default(),
+        hostname: row.hostname.clone().filter(|name| is_published && !name.is_empty()),
     }
 }
 

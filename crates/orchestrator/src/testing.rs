@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATING, INACTIVE, RUNNING};
 use remuda_model::{
-    Agent, Container, Host, Label, LaunchConfig, Network, Port, Project, Service, ServiceConsumeMap, Stack,
-    StoragePool, Workload,
+    Agent, Container, Host, Label, LaunchConfig, Network, Port, Project, Service, ServiceCommon, ServiceConsumeMap,
+    Stack, StoragePool, Workload,
 };
 use remuda_runtime::Random;
 use remuda_schema::{Id, Resource, Row, Time};
@@ -173,12 +173,12 @@ impl Language {
                 id
             }
         };
-        let data = Service {
+        let common = ServiceCommon {
             environment_id: Some(Id::new(stack)),
-            scale: Some(scale),
             launch_config: Some(LaunchConfig { workload: workload(), ..LaunchConfig::default() }),
-            ..Service::default()
+            ..ServiceCommon::default()
         };
+        let data = Service { common, scale: Some(scale), ..Service::default() };
         let mut row = Row::new(Some(PROJECT), "activating", data);
         row.meta.name = Some(name.to_owned());
         let id = self.put(row);

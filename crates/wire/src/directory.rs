@@ -58,10 +58,14 @@ pub struct Service {
     pub id: i64,
     pub stack_id: i64,
     pub name: String,
-    /// `service`, later also `loadBalancerService`, `dnsService`, `externalService`.
+    /// `service`, `loadBalancerService`, `dnsService`, `externalService`.
     pub kind: String,
     pub state: String,
     pub links: Vec<Link>,
+    /// Addresses of an external service, as given, while it is active.
+    pub external_addresses: Vec<String>,
+    /// Name of an external service elsewhere, as given, while it is active.
+    pub hostname: Option<String>,
 }
 
 /// A service link of the consumer. Without alias the target's own name counts.

@@ -43,7 +43,6 @@ type Section = HashMap<String, Entry>;
 enum Entry {
     Addresses(Arc<[Ipv4Addr]>),
     /// CNAME to a full name, for external services.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the directory has no external services yet"))]
     Alias(Arc<str>),
 }
 
@@ -239,6 +238,15 @@ fn alias(entry: &Entry) -> Option<&str> {
     }
 }
 
+/// What is found on the way through a service and, for an alias, all it leads to.
+#[derive(Debug, Default)]
+struct Found {
+    seen: BTreeSet<i64>,
+    addresses: Vec<Ipv4Addr>,
+    /// The first name elsewhere. It counts when there is no address: a name has addresses or a CNAME, not both.
+    hostname: Option<Arc<str>>,
+}
+
 /// The directory, indexed for one build.
 struct Builder<'d> {
     directory: &'d Directory,
@@ -277,22 +285,34 @@ impl<'d> Builder<'d> {
 
     /// What a service's own name, and every link to it, stands for; `None` when it has no records.
     fn service(&self, service: &Service) -> Option<Entry> {
-        let found = self.service_addresses(service, &mut BTreeSet::new());
-        (!found.is_empty()).then(|| Entry::Addresses(unique(found)))
+        let mut found = Found::default();
+        self.collect(service, &mut found);
+        match found.hostname {
+            _ if !found.addresses.is_empty() => Some(Entry::Addresses(unique(found.addresses))),
+            hostname => hostname.map(Entry::Alias),
+        }
     }
 
-    /// §10.1 for services with containers, §10.3 for aliases (cycles end at a service seen before).
-    fn service_addresses(&self, service: &Service, seen: &mut BTreeSet<i64>) -> Vec<Ipv4Addr> {
-        if !seen.insert(service.id) {
-            return Vec::new();
+    /// §10.1 for services with containers, §10.3 for aliases (cycles end at a service seen before), §10.4 for those
+    /// elsewhere.
+    fn collect(&self, service: &Service, found: &mut Found) {
+        if !found.seen.insert(service.id) {
+            return;
         }
         match service.kind.as_str() {
-            "service" | "loadBalancerService" => self.member_addresses(service.id, None),
+            "service" | "loadBalancerService" => found.addresses.extend(self.member_addresses(service.id, None)),
             "dnsService" => {
                 let targets = service.links.iter().filter_map(|link| self.directory.services.get(&link.service_id));
-                targets.flat_map(|target| self.service_addresses(target, seen)).collect()
+                targets.for_each(|target| self.collect(target, found));
             }
-            _ => Vec::new(),
+            "externalService" => {
+                let given = service.external_addresses.iter();
+                found.addresses.extend(given.filter_map(|address| address.parse::<Ipv4Addr>().ok()));
+                if let (None, Some(name)) = (&found.hostname, &service.hostname) {
+                    found.hostname = Some(name.trim_end_matches('.').to_lowercase().into());
+                }
+            }
+            _ => {}
         }
     }
 
@@ -524,6 +544,24 @@ mod tests {
                 kind: kind.into(),
                 state: "active".into(),
                 links,
+                ..Service::default()
+            }));
+            self
+        }
+
+        /// An active external service with addresses, or else a name.
+        fn external(mut self, id: i64, stack_id: i64, name: &str, place: &str) -> World {
+            let (names, addresses): (Vec<&str>, Vec<&str>) =
+                place.split(' ').partition(|word| word.contains(|c: char| c.is_ascii_alphabetic()));
+            self.0.put(Row::Service(Service {
+                id,
+                stack_id,
+                name: name.into(),
+                kind: "externalService".into(),
+                state: "active".into(),
+                external_addresses: addresses.into_iter().filter(|text| !text.is_empty()).map(str::to_owned).collect(),
+                hostname: names.first().map(|name| (*name).to_owned()),
+                ..Service::default()
             }));
             self
         }
@@ -593,12 +631,13 @@ mod tests {
         }
     }
 
-    /// §14, without the external service.
+    /// §14
     fn worked_example() -> World {
         world()
             .service(1, 1, "web", "service", &[(Some("mysql"), 3)])
             .service(2, 1, "front", "dnsService", &[(None, 1)])
             .service(3, 2, "db", "service", &[])
+            .external(4, 1, "ext", "api.example.com")
             .container("stackA_web_1", "10.42.1.1", of(1))
             .container("stackA_web_2", "10.42.1.2", of(1))
             .container("stackB_db_1", "10.42.9.9", of(3))
@@ -618,6 +657,7 @@ mod tests {
                 (web, "mysql.stacka", "10.42.9.9"),
                 (web, "db.stackb", "10.42.9.9"),
                 (web, "front", "10.42.1.1 10.42.1.2"),
+                (web, "ext", "CNAME api.example.com upstream, else forward"),
                 (web, "web", "10.42.1.1 10.42.1.2"),
                 (db, "web", "forward"),
                 (db, "web.stacka", "10.42.1.1 10.42.1.2"),
@@ -899,7 +939,38 @@ mod tests {
         assert!(zone.view("10.42.0.2".parse().unwrap()).upstreams().is_empty());
     }
 
-    /// CNAMEs have no source in the directory yet; the look-up for them is complete.
+    #[test]
+    fn external_services_are_addresses_or_a_name_also_behind_links_and_aliases() {
+        let zone = world()
+            .service(1, 1, "web", "service", &[(Some("api"), 2), (Some("pool"), 3)])
+            .external(2, 2, "far", "API.example.com.")
+            .external(3, 2, "near", "192.0.2.1 192.0.2.2 2001:db8::1")
+            .external(4, 2, "idle", "")
+            .service(5, 1, "both", "dnsService", &[(None, 2), (None, 3)])
+            .service(6, 1, "only", "dnsService", &[(None, 2), (None, 4)])
+            .service(7, 1, "round", "dnsService", &[(None, 6)])
+            .container("stackA_web_1", "10.42.1.1", of(1))
+            .zone();
+        let web = "10.42.1.1";
+        check(
+            &zone,
+            RecordType::A,
+            &[
+                (web, "far.stackb", "CNAME api.example.com upstream, else forward"),
+                (web, "api", "CNAME api.example.com upstream, else forward"),
+                (web, "near.stackb", "192.0.2.1 192.0.2.2"),
+                (web, "pool", "192.0.2.1 192.0.2.2"),
+                (web, "idle.stackb.rancher.internal", "missing"),
+                (web, "both", "192.0.2.1 192.0.2.2"),
+                (web, "only", "CNAME api.example.com upstream, else forward"),
+                (web, "round.stacka.rancher.internal", "CNAME api.example.com upstream, else empty"),
+            ],
+        );
+        check(&zone, RecordType::CNAME, &[(web, "api", "CNAME api.example.com"), (web, "pool", "forward")]);
+        check(&zone, RecordType::AAAA, &[(web, "api", "empty"), (web, "pool", "empty")]);
+    }
+
+    /// Chains of CNAMEs, which only names of external services that lead back here can make.
     fn with_aliases(names: &[(&str, &str)]) -> Zone {
         let mut zone = world().service(1, 1, "web", "service", &[]).container("", "10.42.0.1", of(1)).zone();
         zone.has_aliases = true;

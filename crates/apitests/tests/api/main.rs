@@ -11,6 +11,7 @@ mod health;
 mod hosts;
 mod keys;
 mod lists;
+mod names;
 mod origins;
 mod registration;
 mod scripts;

@@ -4,7 +4,7 @@ use remuda_model::names::check_link_name;
 use remuda_model::states::{ACTIVE, REMOVED, REMOVING};
 use remuda_model::{AddRemoveServiceLinkInput, Service, ServiceConsumeMap, ServiceLink, SetServiceLinksInput};
 use remuda_schema::row::{AnyRow, Object};
-use remuda_schema::{ApiError, Code, Id, Row};
+use remuda_schema::{ApiError, Code, Id, Resource, Row};
 use remuda_store::{Query, Scope, Tx};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -85,7 +85,7 @@ pub fn follow(tx: &mut Tx<'_>, from: Id<Service>, to: Id<Service>) -> Result<(),
     Ok(())
 }
 
-/// `addservicelink`
+/// `addservicelink`. Only a service with containers refuses a second link to the same one: an alias has it anyway.
 pub fn add(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
     let input: AddRemoveServiceLinkInput = read(input, "serviceLink")?;
     let link = input.service_link.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceLink"))?;
@@ -94,7 +94,12 @@ pub fn add(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> 
         return Err(ApiError::field(Code::InvalidReference, "serviceId").into());
     }
     let name = name_of(&link)?;
-    if links(tx, service)?.iter().any(|row| row.consumed_service_id == Some(to.id())) {
+    let to_it = |row: &Row<ServiceConsumeMap>| row.consumed_service_id == Some(to.id());
+    if let Some(mut known) = links(tx, service)?.into_iter().find(to_it) {
+        if service.meta.kind != Service::TYPE {
+            known.meta.name = name;
+            return Ok(tx.update(&mut known)?);
+        }
         return Err(ApiError::field(Code::NotUnique, "serviceId")
             .because("a link to that service exists; use `setservicelinks` for several names")
             .into());
@@ -125,6 +130,7 @@ pub fn remove(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) 
     }
     match found.into_iter().next() {
         Some(row) => end(tx, ctx, row),
+        None if service.meta.kind != Service::TYPE => Ok(()),
         None => {
             Err(ApiError::field(Code::InvalidReference, "serviceId").because("there is no link to that service").into())
         }

@@ -6,14 +6,16 @@ use remuda_model::names::check_service_name;
 use remuda_model::ports::{self, PortSpec};
 use remuda_model::selector::Selector;
 use remuda_model::states::{ERROR, HEALTHY, REGISTERING, REMOVED, REMOVING};
-use remuda_model::{ImageReference, LaunchConfig, Project, ScalePolicy, Service, Stack};
+use remuda_model::{
+    DnsService, ExternalService, ImageReference, LaunchConfig, Project, ScalePolicy, Service, Stack, Workload,
+};
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Id, Resource, Row, TypeDef};
 use remuda_store::{Holder, Query, Scope, Tx};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CommandError, Context, draft};
+use super::{CommandError, Context, draft, external};
 use crate::plan::claims;
 
 /// Most characters of the JSON of a service's metadata.
@@ -45,14 +47,22 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     check_policy(row.scale_policy.as_ref())?;
     check_service_name(&name)?;
     check_name_is_free(tx, &stack, None, &name)?;
+    external::check(&row)?;
     check_sidekicks(tx, &stack, &row)?;
-    check_configs(&row)?;
-    row.scale = Some(row.scale.unwrap_or(1).max(0));
+    let has_containers = has_containers(&row.meta.kind);
+    if has_containers {
+        check_configs(&row)?;
+        row.scale = Some(row.scale.unwrap_or(1).max(0));
+    } else {
+        only_labels(&mut row)?;
+    }
     row.health_state = Some(HEALTHY.to_owned());
     row.token = Some(ctx.random.text(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 40));
     for config in configs_mut(&mut row) {
         config.version = Some("0".to_owned());
-        config.network_mode.get_or_insert_with(|| "managed".to_owned());
+        if has_containers {
+            config.network_mode.get_or_insert_with(|| "managed".to_owned());
+        }
     }
     super::enter(&mut row, REGISTERING, ctx);
     let mut row = tx.insert(row)?;
@@ -60,6 +70,20 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         tx.update(&mut row)?;
     }
     Ok(row.to_any()?)
+}
+
+/// Aliases and external services have none.
+pub fn has_containers(kind: &str) -> bool {
+    kind != DnsService::TYPE && kind != ExternalService::TYPE
+}
+
+/// Of the launch config of a service without containers only the labels count: nothing else of it can have an effect.
+pub(super) fn only_labels(row: &mut Service) -> Result<(), ApiError> {
+    let Some(config) = &mut row.launch_config else { return Ok(()) };
+    check_config(config)?;
+    let Workload { labels, version, .. } = std::mem::take(&mut config.workload);
+    *config = LaunchConfig { workload: Workload { labels, version, ..Workload::default() }, ..LaunchConfig::default() };
+    Ok(())
 }
 
 /// Images and ports of the launch configs.
@@ -89,6 +113,13 @@ pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), Co
     }
     if let Some(policy) = fields.get("scalePolicy").filter(|value| !value.is_null()) {
         check_policy(ScalePolicy::deserialize(policy).ok().as_ref())?;
+    }
+    if row.meta.kind == ExternalService::TYPE {
+        let mut then = row.clone();
+        if !then.apply(fields.clone()).is_empty() {
+            let then: Row<Service> = then.typed()?;
+            external::check(&then)?;
+        }
     }
     let Some(name) = fields.get("name").and_then(Value::as_str) else { return Ok(()) };
     if row.meta.name.as_deref() == Some(name) {
@@ -145,9 +176,9 @@ fn check_name_is_free(tx: &Tx<'_>, stack: &Row<Stack>, own: Option<i64>, name: &
 
 /// Every launch config, the primary one first.
 fn configs_mut(row: &mut Row<Service>) -> impl Iterator<Item = &mut LaunchConfig> {
-    let Service { launch_config, secondary_launch_configs, .. } = &mut row.data;
+    let Service { common, secondary_launch_configs, .. } = &mut row.data;
     let sidekicks = secondary_launch_configs.iter_mut().flatten().map(|sidekick| &mut sidekick.config);
-    launch_config.iter_mut().chain(sidekicks)
+    common.launch_config.iter_mut().chain(sidekicks)
 }
 
 /// Names of sidekicks, and what launch configs refer to (`services.md` §4.1, rows 5 to 9).

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use remuda_model::states::{ACTIVATING, ERROR};
 use remuda_model::{Awaited, Service, Stack, Until};
 use remuda_schema::row::{AnyRow, Object};
-use remuda_schema::{ApiError, Id, Meta, Resource, Row, TypeDef};
+use remuda_schema::{ApiError, Id, Meta, Row, TypeDef};
 use remuda_store::{Query, Scope, Tx};
 
 use super::{CommandError, Context, link, service};
@@ -83,6 +83,9 @@ pub fn sentence(error: &ApiError) -> String {
 
 /// Holds the launch configs against the checks of the service's creation, for a service that is only changed.
 pub fn check(wanted: &Wanted) -> Result<(), FilesError> {
+    if !service::has_containers(wanted.def.name) {
+        return Ok(());
+    }
     let row = Row { meta: Meta::default(), data: wanted.fields.clone() };
     let row: Row<Service> = row.typed()?;
     service::check_configs(&row).map_err(|error| wanted.refused(&error))
@@ -169,7 +172,7 @@ fn stack_named(tx: &Tx<'_>, ctx: &Context, name: &str) -> Result<Option<i64>, Co
 /// Asks every service to start after those it needs; on a circle the one that stands first does not wait.
 fn start_in_order(tx: &mut Tx<'_>, made: &[(&Wanted, AnyRow)]) -> Result<(), CommandError> {
     let mut before: BTreeMap<&str, Id<Service>> = BTreeMap::new();
-    for (service, row) in made.iter().filter(|(service, _)| service.def.name == Service::TYPE) {
+    for (service, row) in made {
         let mut row: Row<Service> = row.typed()?;
         row.start_on_create = Some(true);
         let awaited = service.after.iter().filter_map(|(name, until)| {

@@ -76,7 +76,7 @@ fn take(stack: &mut Row<Stack>, service: i64) -> Option<ServiceChange> {
 
 /// Fields first; an upgrade of containers takes them along.
 fn change(tx: &mut Tx<'_>, ctx: &Context, row: Row<Service>, change: ServiceChange) -> Result<(), CommandError> {
-    let def = remuda_model::registry().get(Service::TYPE).ok_or_else(|| ApiError::new(Code::NotFound))?;
+    let def = remuda_model::registry().get(&row.meta.kind).ok_or_else(|| ApiError::new(Code::NotFound))?;
     let Some(input) = change.upgrade else {
         return super::update(tx, ctx, def, row.to_any()?, change.fields).map(drop);
     };

@@ -14,7 +14,7 @@ use remuda_store::{Scope, Tx};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::service::{assign_ports_of, check_configs, check_sidekicks};
+use super::service::{assign_ports_of, check_configs, check_sidekicks, has_containers, only_labels};
 use super::{CommandError, Context, link};
 use crate::plan::service::units::primary_or_sidekick;
 
@@ -111,8 +111,18 @@ fn in_service(
         let text = "StartFirst option can't be used for service with retainIp field set";
         return Err(ApiError::field(Code::InvalidOption, text).detailed(text).into());
     }
+    let sidekicks = strategy.secondary_launch_configs.as_ref().is_some_and(|sidekicks| !sidekicks.is_empty());
+    if sidekicks && !has_containers(&row.meta.kind) {
+        let text = "Only services with containers have sidekicks";
+        return Err(ApiError::field(Code::InvalidOption, "secondaryLaunchConfigs").because(text).into());
+    }
     exchange(row, &mut strategy, &ctx.random.uuid())?;
     check(tx, row)?;
+    if !has_containers(&row.meta.kind) {
+        only_labels(row)?;
+        strategy.launch_config = row.launch_config.clone();
+        return Ok(strategy);
+    }
     let service = row.meta.id;
     let before = strategy.previous_launch_config.as_ref();
     if let Some(config) = row.launch_config.as_mut().filter(|_| strategy.launch_config.is_some()) {
@@ -139,6 +149,12 @@ fn to_service(
 ) -> Result<(), CommandError> {
     let id = strategy.to_service_id.ok_or_else(|| ApiError::field(Code::MissingRequired, "toServiceId"))?;
     let target = tx.get::<Service>(&Scope::Account(ctx.account_id), id)?;
+    let bare = [Some(&row.meta), target.as_ref().map(|target| &target.meta)];
+    if let Some(bare) = bare.into_iter().flatten().find(|meta| !has_containers(&meta.kind)) {
+        return Err(ApiError::field(Code::InvalidOption, "toServiceStrategy")
+            .because(format!("a {} has no containers that could be exchanged for others", bare.kind))
+            .into());
+    }
     if target.is_none_or(|target| target.meta.id == row.meta.id) {
         return Err(ApiError::field(Code::InvalidReference, "toServiceId")
             .because("an upgrade leads to another service of the project")
@@ -240,12 +256,13 @@ fn check(tx: &Tx<'_>, row: &Row<Service>) -> Result<(), CommandError> {
     if let Some(stack) = stack {
         check_sidekicks(tx, &stack, &then)?;
     }
-    Ok(check_configs(&then)?)
+    let checked = if has_containers(&then.meta.kind) { check_configs(&then) } else { only_labels(&mut then) };
+    Ok(checked?)
 }
 
 #[cfg(test)]
 mod tests {
-    use remuda_model::Workload;
+    use remuda_model::{ServiceCommon, Workload};
 
     use super::*;
 
@@ -264,7 +281,8 @@ mod tests {
         let mut primary = config("docker:web:1");
         primary.data_volumes_from_launch_configs = Some(vec!["data".to_owned()]);
         let sidekicks = vec![sidekick("data", config("docker:data:1")), sidekick("log", config("docker:log:1"))];
-        Service { launch_config: Some(primary), secondary_launch_configs: Some(sidekicks), ..Service::default() }
+        let common = ServiceCommon { launch_config: Some(primary), ..ServiceCommon::default() };
+        Service { common, secondary_launch_configs: Some(sidekicks), ..Service::default() }
     }
 
     /// Image and version of every launch config after the upgrade, the same after it is put back, or the error.

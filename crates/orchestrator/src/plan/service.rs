@@ -7,6 +7,7 @@
 pub mod awaited;
 pub mod create;
 pub mod draft;
+pub mod external;
 pub mod log;
 pub mod reconcile;
 pub mod replace;
@@ -69,6 +70,7 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
         _ => {}
     }
     if row.meta.is_live() {
+        external::maps(world, row, moment, &mut plan);
         let health = health(world, row);
         if row.health_state.as_deref() != Some(health) {
             next.health_state = Some(health.to_owned());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use remuda_model::states::ACTIVE;
 use remuda_model::{
-    Agent, Host, LaunchConfig, Network, Project, Service, ServiceExposeMap, Stack, StoragePool, Workload,
+    Agent, Host, LaunchConfig, Network, Project, Service, ServiceCommon, ServiceExposeMap, Stack, StoragePool, Workload,
 };
 use remuda_orchestrator::plan::{self, Moment, Plan, Step, Subject};
 use remuda_orchestrator::record::Record;
@@ -98,12 +98,12 @@ impl Bed {
             network_mode: Some("managed".into()),
             ..Workload::default()
         };
-        let data = Service {
+        let common = ServiceCommon {
             environment_id: Some(Id::new(stack)),
-            scale: i64::try_from(SCALE).ok(),
             launch_config: Some(LaunchConfig { workload, ..LaunchConfig::default() }),
-            ..Service::default()
+            ..ServiceCommon::default()
         };
+        let data = Service { common, scale: i64::try_from(SCALE).ok(), ..Service::default() };
         let mut service = Row::new(Some(PROJECT), "activating", data);
         service.meta.name = Some("web".into());
         self.put(service)
