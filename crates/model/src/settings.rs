@@ -90,6 +90,11 @@ pub const SETTINGS: &[Known] = &[
         "10",
         "Seconds for which a service's container runs on at most until no host routes to it any more; 0 stops at once",
     ),
+    private(
+        "simple.allocator.spread",
+        "true",
+        "Whether a container goes to the host with the fewest containers, not to the one with the most",
+    ),
     public("swarm.tls.port", "2376", "Port of Swarm"),
     private("ui.pl", "rancher", "Product name in a cookie that web pages read"),
     public("vm.enabled", "false", "Whether virtual machines can be made"),

@@ -7,9 +7,13 @@
 //! constraint excluded. A new rule is one more constraint in [`constraints`].
 
 pub mod affinity;
+#[cfg(test)]
+mod oracle_tests;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, UPDATING_ACTIVE};
@@ -17,8 +21,10 @@ use remuda_model::{Container, Host, LaunchConfig, Workload};
 use remuda_schema::Row;
 use serde_json::Value;
 
-use crate::plan::service::units::config_name;
-use crate::world::{World, dependencies};
+use crate::plan::service::units::{config_name, is_managed};
+use crate::settings::Settings;
+use crate::transitions::WANT_REMOVED;
+use crate::world::{Bridge, World, dependencies};
 
 /// One rule a host must meet to get the container.
 pub trait Constraint {
@@ -37,14 +43,36 @@ pub trait Constraint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub reason: String,
-    /// Hosts excluded, by constraint.
+    /// Candidates excluded, by constraint.
     pub excluded: BTreeMap<&'static str, usize>,
     pub n_candidates: usize,
+    /// Hosts that are no candidates, by what is wrong with them.
+    pub unfit: BTreeMap<&'static str, usize>,
+}
+
+impl Refusal {
+    fn of(reason: String) -> Refusal {
+        Refusal { reason, excluded: BTreeMap::new(), n_candidates: 0, unfit: BTreeMap::new() }
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scheduling failed: {}", self.reason)
+        write!(f, "Scheduling failed: {}", self.reason)?;
+        let list = |counts: &BTreeMap<&'static str, usize>, one: fn(&str, usize) -> String| {
+            counts.iter().map(|(what, n)| one(what, *n)).collect::<Vec<_>>().join(", ")
+        };
+        // Of one host the reason says it all.
+        if self.n_candidates > 1 {
+            let excluded = list(&self.excluded, |what, n| format!("{n} by {what}"));
+            write!(f, " (excluded of {} hosts: {excluded})", self.n_candidates)?;
+        }
+        if self.n_candidates == 0 && !self.unfit.is_empty() {
+            let n_hosts: usize = self.unfit.values().sum();
+            let hosts = if n_hosts == 1 { "1 host".to_owned() } else { format!("{n_hosts} hosts") };
+            write!(f, " ({hosts}: {})", list(&self.unfit, |what, n| format!("{n} {what}")))?;
+        }
+        Ok(())
     }
 }
 
@@ -58,11 +86,11 @@ pub enum Placement {
 }
 
 /// Chooses a host.
-pub fn place(world: &World, container: &Row<Container>) -> Placement {
+pub fn place(world: &World, container: &Row<Container>, settings: &Settings) -> Placement {
     for id in dependencies(container) {
         let Some(other) = world.containers.get(&id).filter(|row| row.meta.is_live()) else {
             let reason = format!("container {} that it depends on is removed", public(id));
-            return Placement::Refused(Refusal { reason, excluded: BTreeMap::new(), n_candidates: 0 });
+            return Placement::Refused(Refusal::of(reason));
         };
         if other.host_id.is_none() {
             return Placement::Later(format!("Dependent instance not allocated yet: {}", other.public_id()));
@@ -70,7 +98,12 @@ pub fn place(world: &World, container: &Row<Container>) -> Placement {
     }
     let rules = constraints(world, container);
     let mut candidates: Vec<(i64, Failures)> = Vec::new();
-    for host in world.hosts_by_load().filter(|host| is_candidate(world, host)) {
+    let mut unfit: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for host in in_order(world, settings.spreads()).filter(|host| host.meta.is_live()) {
+        if let Some(why) = unfitness(world, host) {
+            *unfit.entry(why).or_default() += 1;
+            continue;
+        }
         let failed: Failures = (0..rules.len()).filter(|rule| !rules[*rule].allows(world, host)).collect();
         if failed.is_empty() {
             return Placement::On(host.meta.id);
@@ -88,7 +121,7 @@ pub fn place(world: &World, container: &Row<Container>) -> Placement {
     }
     let texts = best.map(|best| best.iter().map(|rule| rules[*rule].explanation(world)).collect::<Vec<_>>());
     let reason = texts.map_or_else(|| "No candidates available".to_owned(), |texts| texts.join(", "));
-    Placement::Refused(Refusal { reason, excluded, n_candidates: candidates.len() })
+    Placement::Refused(Refusal { reason, excluded, n_candidates: candidates.len(), unfit })
 }
 
 /// Constraints that a candidate fails, by their place among all.
@@ -119,8 +152,23 @@ fn relaxed(candidates: &mut [(i64, Failures)], is_hard: impl Fn(usize) -> bool) 
     }
 }
 
+/// The hosts, the one that is to be tried first at the beginning.
+fn in_order(world: &World, spread: bool) -> Box<dyn Iterator<Item = &Arc<Row<Host>>> + '_> {
+    if spread {
+        return Box::new(world.hosts_by_load());
+    }
+    let mut hosts: Vec<_> = world.hosts_by_load().collect();
+    hosts.sort_by_key(|host| (Reverse(world.load(host.meta.id)), host.meta.id));
+    Box::new(hosts.into_iter())
+}
+
 /// Takes new containers: active, its agent connected, and a live storage pool.
 pub fn is_candidate(world: &World, host: &Row<Host>) -> bool {
+    host.meta.is_live() && unfitness(world, host).is_none()
+}
+
+/// Why a host takes no new containers at all.
+fn unfitness(world: &World, host: &Row<Host>) -> Option<&'static str> {
     let agent_is_active = match host.agent_id {
         None => true,
         Some(_) => world.agent_of(host).is_some_and(|agent| agent.meta.state == ACTIVE),
@@ -128,7 +176,12 @@ pub fn is_candidate(world: &World, host: &Row<Host>) -> bool {
     let pool_is_active = world
         .each(&world.storage_pools, &world.pools_by_host, host.meta.id)
         .any(|pool| matches!(pool.meta.state.as_str(), ACTIVE | UPDATING_ACTIVE));
-    matches!(host.meta.state.as_str(), ACTIVE | UPDATING_ACTIVE) && agent_is_active && pool_is_active
+    match host.meta.state.as_str() {
+        ACTIVE | UPDATING_ACTIVE if !agent_is_active => Some("without a connected agent"),
+        ACTIVE | UPDATING_ACTIVE if !pool_is_active => Some("without active storage"),
+        ACTIVE | UPDATING_ACTIVE => None,
+        _ => Some("not active"),
+    }
 }
 
 /// The rules for that container. With a requested host only the critical ones count.
@@ -143,6 +196,13 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
     if container.network_mode.as_deref() == Some("managed") {
         rules.push(Box::new(MANAGED_NETWORK));
     }
+    let unit = unit_host(world, container);
+    if let Some(bridge) = Bridge::of_mode(container.network_mode.as_deref()) {
+        // The others of the unit follow to the same host.
+        let rest = rest_of_unit(world, container).filter(|_| unit.is_none());
+        let rest = rest.filter(|config| Bridge::of_mode(config.network_mode.as_deref()) == Some(bridge));
+        rules.push(Box::new(BridgePorts { bridge, n: 1 + rest.count() }));
+    }
     if container.requested_host_id.is_some() {
         return rules;
     }
@@ -150,7 +210,7 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
     let ports = world.ports_of(container.meta.id).filter_map(|row| PortNeed::of(&row.data));
     let mut ports: Vec<PortNeed> = ports.filter(|_| publishes(container.network_mode.as_deref())).collect();
     let mut reserved = RESOURCES.map(|resource| (resource.of)(container));
-    match unit_host(world, container) {
+    match unit {
         Some(host) => rules.push(Box::new(OneOf { name: "unit", hosts: vec![host] })),
         // The others of the unit follow to the same host: it must do for them, too.
         None => {
@@ -188,9 +248,14 @@ fn constraints(world: &World, container: &Row<Container>) -> Vec<Box<dyn Constra
 fn unit_host(world: &World, container: &Row<Container>) -> Option<i64> {
     let (service, unit) = (container.service_id?.number(), container.deployment_unit_uuid.as_deref()?);
     world.services.get(&service)?.secondary_launch_configs.iter().flatten().next()?;
-    let units = crate::plan::service::units::units(world, service);
-    let unit = units.into_iter().find(|other| other.uuid == unit)?;
-    let mut others = unit.members.into_values().filter(|other| other.meta.id != container.meta.id);
+    let members = world.each(&world.containers, &world.containers_by_unit, unit.to_owned());
+    let mut others = members.filter(|other| {
+        other.meta.id != container.meta.id
+            && other.service_id.is_some_and(|id| id.number() == service)
+            && other.meta.is_live()
+            && other.desired != WANT_REMOVED
+            && is_managed(world, other)
+    });
     others.find_map(|other| other.host_id).map(|id| id.number())
 }
 
@@ -208,12 +273,12 @@ pub fn publishes(network_mode: Option<&str>) -> bool {
 }
 
 /// Where the container would go if nothing of its unit were there yet.
-pub fn place_apart(world: &World, container: &Row<Container>) -> Placement {
+pub fn place_apart(world: &World, container: &Row<Container>, settings: &Settings) -> Placement {
     let mut alone = container.clone();
     alone.deployment_unit_uuid = None;
     alone.network_container_id = None;
     alone.data_volumes_from = None;
-    place(world, &alone)
+    place(world, &alone, settings)
 }
 
 fn public(container: i64) -> String {
@@ -276,6 +341,31 @@ impl Constraint for Works {
     }
 }
 
+/// Ports of a Linux bridge: `BR_MAX_PORTS` is 1024, and none has number 0.
+pub const BRIDGE_PORTS: usize = 1023;
+
+/// Each container on a bridge takes one of its ports while it runs.
+struct BridgePorts {
+    bridge: Bridge,
+    n: usize,
+}
+
+impl Constraint for BridgePorts {
+    fn name(&self) -> &'static str {
+        "bridge"
+    }
+    fn allows(&self, world: &World, host: &Row<Host>) -> bool {
+        world.on_bridge(host.meta.id, self.bridge) + self.n <= BRIDGE_PORTS
+    }
+    fn explanation(&self, _: &World) -> String {
+        let network = match self.bridge {
+            Bridge::Managed => "managed network",
+            Bridge::Docker => "Docker bridge",
+        };
+        format!("host needs {} free port(s) on its {network}: a Linux bridge has {BRIDGE_PORTS}", self.n)
+    }
+}
+
 /// Something of a host that containers reserve a part of (`scheduling-and-health.md` §3.3).
 #[derive(Clone, Copy)]
 struct Resource {
@@ -286,7 +376,7 @@ struct Resource {
     total: fn(&Host) -> Option<i64>,
 }
 
-const RESOURCES: [Resource; 2] = [
+const RESOURCES: [Resource; 3] = [
     Resource {
         what: "bytes of memory",
         of: |workload| workload.memory_reservation.unwrap_or(0).max(0),
@@ -298,7 +388,36 @@ const RESOURCES: [Resource; 2] = [
         of: |workload| workload.milli_cpu_reservation.unwrap_or(0).max(0),
         total: |host| whole(&host.info.as_ref()?["cpuInfo"]["count"], 1000.0),
     },
+    Resource {
+        what: "bytes of disk",
+        of: |workload| {
+            let labels = workload.labels.iter().flatten().filter(|(key, _)| key.starts_with(DISK_SIZE));
+            labels.map(|(_, size)| disk_size(size)).fold(0, i64::saturating_add)
+        },
+        // The largest file system it has.
+        total: |host| {
+            let mounts = host.info.as_ref()?["diskInfo"]["mountPoints"].as_object()?;
+            mounts.values().filter_map(|mount| whole(&mount["total"], 1024.0 * 1024.0)).max()
+        },
+    },
 ];
+
+/// Start of the labels that reserve disk for a volume.
+const DISK_SIZE: &str = "io.rancher.resource.disksize.";
+
+/// `500m`, `10g`, `1t`; a bare number is GiB. What does not read reserves nothing.
+fn disk_size(text: &str) -> i64 {
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let shift = match text[digits..].trim_end_matches("ib").trim_end_matches('b') {
+        "k" => 10,
+        "m" => 20,
+        "" | "g" => 30,
+        "t" => 40,
+        _ => return 0,
+    };
+    text[..digits].parse::<i64>().unwrap_or(0).saturating_mul(1 << shift)
+}
 
 fn whole(number: &Value, factor: f64) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "far below where whole numbers end")]
@@ -397,10 +516,10 @@ mod tests {
     use crate::testing::world;
 
     fn check(container: Row<Container>, world: &World, expected: &str) {
-        let told = match place(world, &container) {
+        let told = match place(world, &container, &Settings::default()) {
             Placement::On(id) => format!("on {id}"),
             Placement::Later(why) => format!("later: {why}"),
-            Placement::Refused(refusal) => refusal.to_string(),
+            Placement::Refused(refusal) => format!("Scheduling failed: {}", refusal.reason),
         };
         assert_eq!(told, expected);
     }
@@ -476,10 +595,10 @@ mod tests {
             ("container_soft: none", a.clone()),
         ] {
             let container = with_rule(&mut w, rule);
-            let told = match place(&w.world, &container) {
+            let told = match place(&w.world, &container, &w.settings) {
                 Placement::On(id) => format!("on {id}"),
                 Placement::Later(why) => format!("later: {why}"),
-                Placement::Refused(refusal) => refusal.to_string(),
+                Placement::Refused(refusal) => format!("Scheduling failed: {}", refusal.reason),
             };
             assert_eq!(told, expected, "{rule}");
         }
@@ -535,7 +654,7 @@ mod tests {
             let w = world().host("a").running("x", "a").label_container("x", "role", "store");
             let mut w = w.change_container("x", |row| row.meta.state = state.to_owned());
             let container = with_rule(&mut w, "container_label: role=store");
-            assert_eq!(matches!(place(&w.world, &container), Placement::On(_)), fits, "{state}");
+            assert_eq!(matches!(place(&w.world, &container, &w.settings), Placement::On(_)), fits, "{state}");
         }
     }
 

@@ -80,6 +80,10 @@ impl Settings {
     pub fn manages_native_containers(&self) -> bool {
         self.flag("manage.nonrancher.containers")
     }
+    /// The emptiest host first, not the fullest.
+    pub fn spreads(&self) -> bool {
+        self.flag("simple.allocator.spread")
+    }
     pub fn network_cidr(&self) -> &str {
         self.get("docker.network.subnet.cidr").unwrap_or("10.42.0.0/16")
     }

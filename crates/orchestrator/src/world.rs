@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use remuda_model::states::{ERROR, ERRORING, PURGED, REMOVED, RESTARTING, RUNNING, STARTING, STOPPING};
+use remuda_model::states::{ERROR, ERRORING, PURGED, RESTARTING, RUNNING, STARTING, STOPPING, UPDATING_RUNNING};
 use remuda_model::{
     Agent, Container, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink, IpAddress, Label, Mount,
     Network, PhysicalHost, Port, Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack,
@@ -64,6 +64,35 @@ impl<K: Ord + Clone> Index<K> {
             self.0.entry(key).or_default().insert(id);
         }
     }
+}
+
+/// A bridge of a host that containers are plugged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Bridge {
+    Managed,
+    Docker,
+}
+
+impl Bridge {
+    /// The one that a network mode plugs into.
+    pub fn of_mode(mode: Option<&str>) -> Option<Bridge> {
+        match mode {
+            Some("managed") => Some(Bridge::Managed),
+            Some("bridge") | None => Some(Bridge::Docker),
+            Some(_) => None,
+        }
+    }
+}
+
+/// The bridge that a container takes a port of, while it does.
+fn bridge_port(row: &Row<Container>) -> Option<(i64, Bridge)> {
+    let takes = matches!(row.meta.state.as_str(), STARTING | RESTARTING | RUNNING | UPDATING_RUNNING | STOPPING);
+    Some((row.host_id.filter(|_| takes)?.number(), Bridge::of_mode(row.network_mode.as_deref())?))
+}
+
+/// How a label is looked up: without regard to case.
+pub fn pair_key(key: &str, value: &str) -> (String, String) {
+    (key.to_ascii_lowercase(), value.to_ascii_lowercase())
 }
 
 /// One project as plans see it.
@@ -138,8 +167,11 @@ pub struct World {
     pub addresses_by_host: Index,
     pub labels_by_container: Index,
     pub labels_by_host: Index,
-    /// Labels of containers by their key in lower case.
-    pub labels_by_key: Index<String>,
+    /// Labels of containers by key and value in lower case.
+    pub labels_by_pair: Index<(String, String)>,
+    /// Containers by name in lower case.
+    pub containers_by_name: Index<String>,
+    pub containers_by_unit: Index<String>,
     /// Root volumes.
     pub volumes_by_container: Index,
     pub volumes_by_host: Index,
@@ -149,6 +181,7 @@ pub struct World {
     container_by_docker_id: BTreeMap<String, i64>,
     /// Port rows by host and public port, of containers in any state.
     published: Index<(i64, i64)>,
+    on_bridge: BTreeMap<(i64, Bridge), usize>,
     /// Numbers of the hosts, ascending: for draws.
     host_ids: Vec<i64>,
     /// How many containers that are not removed each host has.
@@ -344,11 +377,11 @@ impl World {
                     new,
                     labels_by_container = |row| row.instance_id.map(|id| id.number()),
                     labels_by_host = |row| row.host_id.map(|id| id.number()),
-                    labels_by_key = |row| row
+                    labels_by_pair = |row| row
                         .key
-                        .as_ref()
+                        .as_deref()
                         .filter(|_| row.instance_id.is_some())
-                        .map(|key| key.to_ascii_lowercase()),
+                        .map(|key| { pair_key(key, row.value.as_deref().unwrap_or_default()) }),
                 );
             }
         }
@@ -431,7 +464,19 @@ impl World {
                 self.published.replace(before.map(|host| (host, public)), after.map(|host| (host, public)), port_id);
             }
         }
-        let counted = |row: Option<&Row<Container>>| row.filter(|row| row.meta.state != REMOVED).and_then(host);
+        let name = |row: &Row<Container>| row.meta.name.as_ref().map(|name| name.to_ascii_lowercase());
+        self.containers_by_name.replace(old.and_then(name), new.and_then(name), id);
+        let unit = |row: &Row<Container>| row.deployment_unit_uuid.clone();
+        self.containers_by_unit.replace(old.and_then(unit), new.and_then(unit), id);
+        let (before, after) = (old.and_then(bridge_port), new.and_then(bridge_port));
+        if before != after {
+            for (key, one_more) in [(before, false), (after, true)] {
+                let Some(key) = key else { continue };
+                let count = self.on_bridge.entry(key).or_default();
+                *count = if one_more { *count + 1 } else { count.saturating_sub(1) };
+            }
+        }
+        let counted = |row: Option<&Row<Container>>| row.filter(|row| row.meta.removed.is_none()).and_then(host);
         let (before, after) = (counted(old), counted(new));
         if before != after {
             self.add_load(before, false);
@@ -476,6 +521,16 @@ impl World {
         &self.host_ids
     }
 
+    /// How many containers that are not removed the host has.
+    pub fn load(&self, host: i64) -> usize {
+        self.load.get(&host).copied().unwrap_or(0)
+    }
+
+    /// How many containers on that bridge of the host run, or are about to.
+    pub fn on_bridge(&self, host: i64, bridge: Bridge) -> usize {
+        self.on_bridge.get(&(host, bridge)).copied().unwrap_or(0)
+    }
+
     /// Hosts, fewest containers first, then the older one.
     pub fn hosts_by_load(&self) -> impl DoubleEndedIterator<Item = &Arc<Row<Host>>> {
         self.by_load.iter().filter_map(|(_, id)| self.hosts.get(id))
@@ -503,12 +558,12 @@ impl World {
     }
 
     /// Rows of one type that an index names under a key.
-    pub fn each<'a, T>(
+    pub fn each<'a, T, K: Ord>(
         &self,
         rows: &'a Rows<T>,
-        index: &'a Index,
-        key: i64,
-    ) -> impl DoubleEndedIterator<Item = &'a Arc<Row<T>>> + use<'a, T> {
+        index: &'a Index<K>,
+        key: K,
+    ) -> impl DoubleEndedIterator<Item = &'a Arc<Row<T>>> + use<'a, T, K> {
         index.0.get(&key).into_iter().flatten().filter_map(|id| rows.get(id))
     }
 

@@ -74,7 +74,7 @@ fn step_on(row: &Row<Container>, state: &str, moment: Moment<'_>, plan: &mut Pla
 
 fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
     let mut next = row.clone();
-    match scheduler::place(world, row) {
+    match scheduler::place(world, row, moment.settings) {
         Placement::On(host) => {
             next.host_id = Some(Id::new(host));
             enter(&mut next, STARTING, moment.now.plus_ms(moment.settings.container_start_deadline_ms()));
@@ -95,8 +95,7 @@ fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut 
             }
         }
         Placement::Refused(refusal) => {
-            let (excluded, n_candidates) = (&refusal.excluded, refusal.n_candidates);
-            tracing::debug!(container = %row.public_id(), ?excluded, n_candidates, "{refusal}");
+            tracing::debug!(container = %row.public_id(), "{refusal}");
             transitions::start_failed(&mut next, &refusal.to_string());
             plan.write(next);
         }

@@ -2,7 +2,7 @@
 //! host beside the constraints that always hold.
 //!
 //! A rule is read without a World ([`rules`]) and becomes a [`Constraint`] in one ([`constraint`]). Which hosts have a
-//! container that a rule names is found once for all hosts. Labels of other containers are their label rows, because
+//! container that a rule names is found once for all hosts, by name or label, without a look at the others. Labels of other containers are their label rows, because
 //! `setlabels` changes those and leaves the field as it was.
 
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ use remuda_schema::Row;
 
 use super::Constraint;
 use crate::plan::service::units::is_managed;
-use crate::world::World;
+use crate::world::{World, pair_key};
 
 /// What the host is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,16 +179,13 @@ fn has_label(host: &Host, pair: &Pair) -> bool {
 /// The rule in this World.
 pub fn constraint(world: &World, rule: Rule) -> Box<dyn Constraint> {
     let hosts = match &rule.subject {
-        Subject::HostLabel(pair) => {
-            world.hosts.values().filter(|host| has_label(host, pair)).map(|host| host.meta.id).collect()
-        }
+        // Told by the host itself.
+        Subject::HostLabel(_) => BTreeSet::new(),
         Subject::ContainerLabel(pair) => hosts_with_container_label(world, pair),
         Subject::Container(name) => {
-            let is_it = |row: &&std::sync::Arc<Row<Container>>| {
-                let own = row.meta.name.as_deref().unwrap_or_default();
-                own.eq_ignore_ascii_case(name) || row.meta.uuid.eq_ignore_ascii_case(name)
-            };
-            let rows = world.containers.values().filter(is_it).filter(|row| row.meta.removed.is_none());
+            let name = name.to_ascii_lowercase();
+            let named = world.each(&world.containers, &world.containers_by_name, name.clone());
+            let rows = named.chain(world.container_by_uuid(&name)).filter(|row| row.meta.removed.is_none());
             rows.filter_map(|row| row.host_id).map(|id| id.number()).collect()
         }
     };
@@ -197,10 +194,8 @@ pub fn constraint(world: &World, rule: Rule) -> Box<dyn Constraint> {
 
 fn hosts_with_container_label(world: &World, pair: &Pair) -> BTreeSet<i64> {
     let Some(key) = &pair.key else { return BTreeSet::new() };
-    let ids = world.labels_by_key.get(&key.to_ascii_lowercase());
-    let labels = ids.filter_map(|id| world.labels.get(&id));
+    let labels = world.each(&world.labels, &world.labels_by_pair, pair_key(key, &pair.value));
     let labels = labels.filter(|label| label.meta.removed.is_none());
-    let labels = labels.filter(|label| pair.is(key, label.value.as_deref().unwrap_or_default()));
     let rows = labels.filter_map(|label| world.containers.get(&label.instance_id?.number()));
     rows.filter(|row| counts(world, row)).filter_map(|row| row.host_id).map(|id| id.number()).collect()
 }
@@ -212,7 +207,7 @@ fn counts(world: &World, row: &Row<Container>) -> bool {
 
 struct Affinity {
     rule: Rule,
-    /// Hosts that have what the rule names.
+    /// Hosts that have the containers the rule names.
     hosts: BTreeSet<i64>,
 }
 
@@ -226,7 +221,11 @@ impl Constraint for Affinity {
     }
 
     fn allows(&self, _: &World, host: &Row<Host>) -> bool {
-        self.hosts.contains(&host.meta.id) == self.rule.want.there
+        let is_there = match &self.rule.subject {
+            Subject::HostLabel(pair) => has_label(host, pair),
+            Subject::ContainerLabel(_) | Subject::Container(_) => self.hosts.contains(&host.meta.id),
+        };
+        is_there == self.rule.want.there
     }
 
     fn explanation(&self, _: &World) -> String {

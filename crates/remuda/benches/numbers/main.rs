@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "measuring is the one place that reads the real clock on purpose")]
 
 mod http;
+mod placement;
 mod planning;
 mod stacks;
 mod table;
@@ -32,9 +33,10 @@ const N_WRITERS: usize = 16;
 
 type Part = (&'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("start", start_and_idle),
     ("planning", planning::measure),
+    ("placement", placement::measure),
     ("docker", containers_on_docker),
     ("stacks", stacks::measure),
     ("sqlite", |table| many_containers(table, "SQLite", None)),

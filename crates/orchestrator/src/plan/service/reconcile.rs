@@ -205,7 +205,7 @@ impl<'a> Pass<'a> {
         let moves = |row: &Row<Container>| {
             self.exchange.is_none()
                 && is_unplaced(row)
-                && matches!(scheduler::place_apart(self.world, row), Placement::On(other) if unit.host() != Some(other))
+                && matches!(scheduler::place_apart(self.world, row, self.moment.settings), Placement::On(other) if unit.host() != Some(other))
         };
         if unit.members.len() > 1 && !self.row.is_global() && failed.iter().any(|(_, row)| moves(row)) {
             return self.take_unit(unit, MISPLACED, "its host has no room for its sidekicks", plan);
@@ -344,7 +344,7 @@ fn rank_of(container: &Row<Container>) -> u8 {
 /// When a container in `error` is replaced: at once when no host took it and one would now, else after a pause that
 /// doubles with each failure of the same number.
 fn replace_after(world: &World, service: i64, container: &Row<Container>, moment: Moment<'_>) -> Time {
-    if is_unplaced(container) && matches!(scheduler::place(world, container), Placement::On(_)) {
+    if is_unplaced(container) && matches!(scheduler::place(world, container, moment.settings), Placement::On(_)) {
         return container.meta.created;
     }
     let failures = world
