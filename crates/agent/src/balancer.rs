@@ -2,8 +2,8 @@
 //!
 //! [`rendered`] is the line between two halves. What a balancer *means* is a pure function from plan and directory to
 //! a configuration: [`render`]. How it is *run* is the other half: [`decide`] says what has to happen between two
-//! configurations, [`place`] keeps them on this host, [`commands`] and [`master`] speak with HAProxy, and
-//! [`instance`] applies one after the other without losing a request.
+//! configurations, [`place`] keeps them on this host, [`commands`] and [`master`] speak with HAProxy, [`instance`] applies
+//! one after the other without losing a request, and [`keeper`] does so for all balancers of the host.
 
 pub mod rendered;
 
@@ -20,3 +20,5 @@ pub mod master;
 pub mod check;
 
 pub mod instance;
+
+pub mod keeper;

@@ -22,6 +22,9 @@ pub struct Metrics {
     pub restarts: Counter,
     pub streams_open: Gauge,
     pub streams: Counter,
+    pub balancer_reloads: Counter,
+    pub balancer_runtime_changes: Counter,
+    pub balancer_refusals: Counter,
 }
 
 impl Default for Metrics {
@@ -48,6 +51,10 @@ impl Default for Metrics {
         let actions_failed = counter("actions_failed", "Actions that did not succeed");
         let restarts = counter("restarts", "Containers started again by supervision");
         let streams = counter("streams", "Streams opened");
+        let balancer_reloads = counter("balancer_reloads", "Configurations that HAProxy was made to read anew");
+        let balancer_runtime_changes =
+            counter("balancer_runtime_changes", "Changes of servers and certificates while HAProxy ran");
+        let balancer_refusals = counter("balancer_refusals", "Configurations that HAProxy refused");
         Metrics {
             registry: Arc::new(Mutex::new(registry)),
             connected,
@@ -61,6 +68,9 @@ impl Default for Metrics {
             restarts,
             streams_open,
             streams,
+            balancer_reloads,
+            balancer_runtime_changes,
+            balancer_refusals,
         }
     }
 }

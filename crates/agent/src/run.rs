@@ -11,6 +11,8 @@ use futures_util::future::join_all;
 use remuda_runtime::Seams;
 use tokio::sync::Semaphore;
 
+use crate::balancer::keeper::Keeper;
+use crate::balancer::place::Place;
 use crate::engine::Engine;
 use crate::facts::Facts;
 use crate::health::Checker;
@@ -125,6 +127,9 @@ pub async fn registered(
 
 /// Runs one host until its group stops, or until the server refuses it for good.
 pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Metrics) -> Result<(), Error> {
+    // What is simulated has no HAProxy and touches no file.
+    let place = host.state_dir.as_ref().filter(|_| host.engine.kind() != "sim").map(|state| Place::of(state.path()));
+    let balancers = Keeper::new(seams.clone(), host.engine.clone(), place, metrics.clone());
     let tools = Arc::new(Tools {
         engine: host.engine.clone(),
         network: host.network.clone(),
@@ -136,6 +141,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
             "sim" => Vec::new(),
             _ => search_domains(Path::new("/etc/resolv.conf")),
         },
+        balancers: balancers.clone(),
     });
     let (worker, handle) = Worker::new(tools.clone(), seams.clone(), host.state_dir.clone(), metrics.clone());
     seams.tasks.spawn("host", worker.run());
@@ -158,6 +164,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
         worker: handle,
         network: host.network,
         health,
+        balancers,
         streams,
         facts: host.facts,
         state_dir: host.state_dir,

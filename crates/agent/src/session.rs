@@ -14,6 +14,7 @@ use remuda_wire::stream::StreamOpen;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::balancer::keeper::Keeper;
 use crate::facts::Facts;
 use crate::health;
 use crate::host_network::HostNetwork;
@@ -86,6 +87,7 @@ pub struct Session {
     pub network: Arc<dyn HostNetwork>,
     /// Health checks that this host makes.
     pub health: health::Handle,
+    pub balancers: Keeper,
     pub streams: Streams,
     pub facts: Facts,
     pub state_dir: Option<StateDir>,
@@ -108,6 +110,7 @@ pub async fn run(session: Session) -> Result<(), Ended> {
         let all = snapshot(&cached.directory);
         session.health.update(&cached.directory, &all);
         directory_pass(session.network.as_ref(), &cached, all);
+        session.balancers.directory_set(&cached.directory);
     }
     let applying = apply_directories(
         session.seams.clone(),
@@ -118,6 +121,8 @@ pub async fn run(session: Session) -> Result<(), Ended> {
         has_cache,
     );
     session.seams.tasks.spawn_until_stopped("directory", applying);
+    let telling = tell_balancers(session.balancers.applied(), outbox.clone());
+    session.seams.tasks.spawn_until_stopped("balancers", telling);
 
     let mut pause = FIRST_PAUSE;
     let mut from_scratch = false;
@@ -385,6 +390,7 @@ fn directory_take(
             // Before anybody is told that there is a new one.
             session.health.update(&cached.directory, &update);
             directory_pass(session.network.as_ref(), cached, update);
+            session.balancers.directory_set(&cached.directory);
         }
         result.is_ok()
     });
@@ -469,6 +475,28 @@ async fn apply_directories(
                 }
             }
             () = seams.clock.sleep(patience) => {}
+        }
+    }
+}
+
+/// Says which directory the host's balancers work with.
+async fn tell_balancers(
+    mut applied: watch::Receiver<Option<i64>>,
+    outbox: Arc<watch::Sender<Option<mpsc::Sender<Up>>>>,
+) {
+    let mut connections = outbox.subscribe();
+    loop {
+        let known = *applied.borrow_and_update();
+        if let Some(revision) = known {
+            tell(&outbox, &[Consumer::Balancer], revision).await;
+        }
+        let changed = tokio::select! {
+            biased;
+            changed = applied.changed() => changed,
+            changed = connections.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }

@@ -142,6 +142,9 @@ pub struct Container {
     /// While it stops: until then its host is not told to stop it, because those who route to it are told first.
     #[field(hidden)]
     pub withdraw_by: Option<Time>,
+    /// It is a load balancer, and HAProxy does not follow its rules: why.
+    #[field(hidden)]
+    pub balancer_problem: Option<String>,
     /// Service that made the container.
     #[field(hidden)]
     pub service_id: Option<Id<Service>>,

@@ -194,6 +194,7 @@ fn facts(row: &mut Row<Container>, observed: &ContainerObserved) {
     if row.network_mode.as_deref() == Some("bridge") {
         row.primary_ip_address.clone_from(&observed.docker_ip);
     }
+    row.balancer_problem.clone_from(&observed.balancer_problem);
     if observed.exit_code.is_some() {
         row.exit_code = observed.exit_code;
     }

@@ -83,6 +83,8 @@ pub struct ContainerObserved {
     pub docker_ip: Option<String>,
     pub ports: Vec<PortObserved>,
     pub mounts: Vec<MountObserved>,
+    /// It is a load balancer, and HAProxy does not follow its rules: why.
+    pub balancer_problem: Option<String>,
     /// Full inspect answer; sent when the container is new to the server or started anew.
     pub inspect: Option<Arc<Value>>,
 }

@@ -112,10 +112,13 @@ fn defaults() -> Vec<&'static str> {
     vec![
         "log global",
         "mode tcp",
-        "option redispatch",
+        // Each try with another server: one that just ended, or does not listen yet, costs no request.
+        "option redispatch 1",
         "option http-server-close",
         "option forwardfor",
         "option dontlognull",
+        // A reload closes connections with the answer to their next request, and loses none that is on its way.
+        "option idle-close-on-response",
         "retries 3",
         "timeout connect 5000",
         "timeout client 50000",

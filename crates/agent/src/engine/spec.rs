@@ -27,6 +27,15 @@ pub struct Here {
     pub resolver: Option<PathBuf>,
     /// The host's own search domains.
     pub search: Vec<String>,
+    /// It is a load balancer, and HAProxy is run so.
+    pub balancer: Option<Balancer>,
+}
+
+/// How HAProxy is run, whatever the image would do by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balancer {
+    pub command: Vec<String>,
+    pub binds: Vec<String>,
 }
 
 /// A spec that cannot be carried out here, for people.
@@ -73,8 +82,19 @@ pub fn create_body(uuid: &str, name: &str, spec: &ContainerSpec, here: &Here) ->
     volumes(spec, here, &mut body, &mut host)?;
     resources(spec, &mut host)?;
     names(spec, here, &mut host);
+    if let Some(balancer) = &here.balancer {
+        self::balancer(balancer, &mut body);
+    }
     body.insert("HostConfig".to_owned(), Value::Object(host));
     Ok(Value::Object(body))
+}
+
+/// The image's own entry point may want to be helpful; its user cannot read keys; and only this signal drains.
+fn balancer(balancer: &Balancer, body: &mut Map<String, Value>) {
+    put(body, "Entrypoint", Some(&balancer.command));
+    put(body, "Cmd", Some(Vec::<String>::new()));
+    put(body, "User", Some("0:0"));
+    put(body, "StopSignal", Some("SIGUSR1"));
 }
 
 fn put<T: serde::Serialize>(body: &mut Map<String, Value>, key: &str, value: Option<T>) {
@@ -204,6 +224,7 @@ fn volumes(
         };
         users_resolv_conf |= target == RESOLV_CONF;
     }
+    binds.extend(here.balancer.iter().flat_map(|balancer| balancer.binds.iter().cloned()));
     if let Some(file) = here.resolver.as_ref().filter(|_| spec.resolver && !users_resolv_conf) {
         binds.push(format!("{}:{RESOLV_CONF}:ro", file.display()));
     }
@@ -342,6 +363,7 @@ mod tests {
             docker_ids: [("u2".to_owned(), "d2".to_owned())].into(),
             resolver: Some("/state/resolv.conf".into()),
             search: vec!["lan".into()],
+            balancer: None,
         }
     }
 
@@ -369,6 +391,25 @@ mod tests {
             }
             other => assert_eq!(body, other, "at {path}"),
         }
+    }
+
+    #[test]
+    fn a_balancer_runs_our_way_whatever_was_asked_for() {
+        let balancer = Balancer { command: texts(&["haproxy", "-W"]), binds: texts(&["/s:/d:ro"]) };
+        let here = Here { balancer: Some(balancer), ..here() };
+        let spec = ContainerSpec {
+            entry_point: Some(texts(&["sh"])),
+            command: Some(texts(&["x"])),
+            user: Some("haproxy".into()),
+            data_volumes: texts(&["/a:/b"]),
+            ..ContainerSpec::default()
+        };
+        let body = create_body("u1", "lb", &spec, &here).expect("can be created");
+        let expected = json!({
+            "Entrypoint": ["haproxy", "-W"], "Cmd": [], "User": "0:0", "StopSignal": "SIGUSR1",
+            "HostConfig": { "Binds": ["/a:/b", "/s:/d:ro"] },
+        });
+        holds(&body, &expected, "");
     }
 
     #[test]

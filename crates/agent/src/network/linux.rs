@@ -22,6 +22,7 @@ use super::firewall::{self, Rules, Saved};
 use super::resolver::{HostResolver, resolv_conf};
 use super::routes::{self, Subnet};
 use super::{Problem, ResolverRequest, options};
+use crate::balancer::place::Place;
 use crate::datapath;
 use crate::dns::answer::SERVICE_ADDRESS;
 use crate::engine;
@@ -98,7 +99,7 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// `engineNetwork`, `address`, `firewallChain`, `resolverFile`, `datapath`.
+    /// `engineNetwork`, `address`, `firewallChain`, `resolverFile`, `balancer`, `datapath`.
     pub kind: String,
     pub name: String,
 }
@@ -344,6 +345,10 @@ pub async fn status(networks: &impl Networks, settings: &Settings) -> Vec<Item> 
     let mut files: Vec<_> = files.map(|file| item("resolverFile", file.path().display().to_string())).collect();
     files.sort_by(|a, b| a.name.cmp(&b.name));
     items.extend(files);
+    let balancers = Place::of(&settings.state_dir);
+    items.extend(
+        balancers.uuids().iter().map(|uuid| item("balancer", balancers.path().join(uuid).display().to_string())),
+    );
     if let Some(status) = datapath::handle::status_of(&settings.state_dir).await {
         items.push(item("datapath", format!("process {}", status.pid)));
     }
@@ -378,6 +383,10 @@ pub async fn clean(networks: &impl Networks, settings: &Settings) -> Result<(), 
         && error.kind() != io::ErrorKind::NotFound
     {
         problems.push(Problem::new(format!("cannot remove {}: {error}", settings.resolver_dir().display())));
+    }
+    let balancers = Place::of(&settings.state_dir);
+    if let Err(error) = balancers.clean() {
+        problems.push(Problem::new(format!("cannot remove {}: {error}", balancers.path().display())));
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

@@ -12,6 +12,8 @@ use remuda_wire::plan::{ContainerPlan, NetworkMode, NetworkPlan, Pull, Removal};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use crate::balancer::keeper::{self, Keeper};
+use crate::balancer::place::Dir;
 use crate::engine::inspect::{self, Container};
 use crate::engine::spec::{self, Here};
 use crate::engine::{Engine, Error, Progress};
@@ -31,6 +33,7 @@ pub struct Tools {
     pub tickets: AtomicU64,
     /// The host's own search domains.
     pub search: Vec<String>,
+    pub balancers: Keeper,
 }
 
 /// Locks by image.
@@ -58,6 +61,8 @@ pub enum Failure {
     Network(#[source] Problem),
     #[error("cannot prepare name resolution: {0}")]
     Resolver(#[source] Problem),
+    #[error("cannot prepare the load balancer: {0}")]
+    Balancer(#[source] keeper::Problem),
     #[error("cannot create the container: {0}")]
     Spec(#[source] spec::Error),
     #[error("cannot create the container: {0}")]
@@ -87,7 +92,7 @@ impl Failure {
             | Failure::Start(source)
             | Failure::Remove(source)
             | Failure::Inspect(source) => source.is_unreachable(),
-            Failure::Network(_) | Failure::Resolver(_) | Failure::Spec(_) => false,
+            Failure::Network(_) | Failure::Resolver(_) | Failure::Balancer(_) | Failure::Spec(_) => false,
         }
     }
 }
@@ -195,6 +200,8 @@ async fn start(
             None => create(tools, start, network, progress).await?,
         };
         docker_id = Some(id.clone());
+        // Again, because pulling its image may have taken a while.
+        tools.balancers.prepare(&plan.uuid).await.map_err(Failure::Balancer)?;
         if let NetworkMode::Managed { .. } = plan.spec.network
             && let Some(network) = network.filter(|_| !plan.native)
         {
@@ -237,6 +244,8 @@ async fn create(
     if spec.resolver {
         here.resolver = tools.network.resolver(spec, uuid).map_err(Failure::Resolver)?;
     }
+    let balancer = tools.balancers.prepare(uuid).await.map_err(Failure::Balancer)?;
+    here.balancer = balancer.map(|dir| spec::Balancer { command: Dir::command(), binds: dir.binds().to_vec() });
     let body = spec::create_body(uuid, name, spec, &here).map_err(Failure::Spec)?;
     let preferred = if spec.docker_name.is_empty() { uuid } else { &spec.docker_name };
     let mut created = create_named(tools, [preferred, uuid], &body).await;
@@ -311,6 +320,7 @@ async fn stop(tools: &Tools, uuid: &str, docker_id: &str, timeout_seconds: i64) 
 /// Deletes the volumes that go with a container; gives those that stay, with the reason.
 async fn clean_up(tools: &Tools, removal: &Removal) -> Vec<String> {
     tools.network.forget(&removal.uuid);
+    tools.balancers.forget(&removal.uuid);
     let mut kept = Vec::new();
     for name in &removal.volumes.names {
         if let Err(why) = tolerate_missing(tools.engine.volume_remove(name).await) {

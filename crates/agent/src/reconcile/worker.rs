@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use remuda_runtime::Seams;
-use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange, Vote};
+use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange, Status, Vote};
 use remuda_wire::plan::{NetworkPlan, PlanUpdate};
 use remuda_wire::session::{Position, Up};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::balancer::instance::Run;
 use crate::engine::Progress;
 use crate::engine::inspect::Container;
 use crate::host_network::Problem;
@@ -149,6 +150,9 @@ pub struct Worker {
     /// The last vote on each container that this host checks, by what it is given for.
     votes: BTreeMap<String, Vote>,
 
+    /// What is wrong with balancers, by uuid.
+    balancer_problems: watch::Receiver<BTreeMap<String, String>>,
+
     network_busy: bool,
     network_at_ms: u64,
     network_problem: Option<Option<String>>,
@@ -178,7 +182,9 @@ impl Worker {
             engine_changed: Arc::new(Notify::new()),
             network_problem: Arc::default(),
         };
+        tools.balancers.plans_set(&cached.held.balancers);
         let worker = Worker {
+            balancer_problems: tools.balancers.problems(),
             origin: seams.clock.instant(),
             tools,
             seams,
@@ -240,6 +246,12 @@ impl Worker {
                         self.hear(input);
                     }
                 }
+                changed = self.balancer_problems.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.tell_balancers();
+                }
                 () = clock.sleep(sleep) => {}
             }
             look_again_ms = self.turn();
@@ -282,6 +294,7 @@ impl Worker {
                 self.begin(action);
             }
         }
+        self.look_after_balancers();
         self.save_memory();
         wait(self.save_plan(now_ms));
         wait(self.report(now_ms));
@@ -327,6 +340,7 @@ impl Worker {
         for uuid in &changed {
             self.memory.plan_changed(uuid);
         }
+        self.tools.balancers.plans_set(&self.cached.held.balancers);
         self.memory_changed = true;
         if self.settled {
             self.memory.keep_only(&self.cached.held, &self.observed);
@@ -458,6 +472,8 @@ impl Worker {
         observed.restarts = remembered.map_or(0, |remembered| remembered.restarts);
         let pause = remembered.and_then(|remembered| remembered.pause_until_ms);
         let pause = pause.filter(|until| *until > now_ms && !container.status.is_up());
+        observed.balancer_problem =
+            planned.as_ref().and_then(|uuid| self.balancer_problems.borrow().get(uuid).cloned());
         let known = self.shown.get(&container.docker_id);
         if known.is_some_and(|known| known.observed == observed && known.pause_until_ms == pause) {
             return None;
@@ -717,6 +733,29 @@ impl Worker {
             // An event may have brought the container's state before; what the memory says is news.
             self.tell(&docker_id);
         }
+    }
+
+    // ---- balancers ----
+
+    /// Tells which of their containers run.
+    fn look_after_balancers(&self) {
+        let held = &self.cached.held;
+        if held.balancers.is_empty() {
+            return;
+        }
+        let runs = held.balancers.keys().filter_map(|uuid| {
+            let container = self.observed.of(held.containers.get(uuid)?)?;
+            let (docker_id, started_at) = (container.docker_id.clone(), container.started_at);
+            (container.status == Status::Running).then(|| (uuid.clone(), Run { docker_id, started_at }))
+        });
+        self.tools.balancers.presence_set(&runs.collect(), &self.busy);
+    }
+
+    fn tell_balancers(&mut self) {
+        let held = &self.cached.held;
+        let of = |uuid| held.containers.get(uuid).and_then(|plan| self.observed.of(plan));
+        let ids: Vec<String> = held.balancers.keys().filter_map(of).map(|it| it.docker_id.clone()).collect();
+        ids.iter().for_each(|docker_id| self.tell(docker_id));
     }
 
     // ---- network ----

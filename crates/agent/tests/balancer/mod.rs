@@ -1,5 +1,6 @@
 //! Balancers on real HAProxy in a real container: what is changed while it runs, what is refused, what a kill leaves.
 
+mod host;
 mod load;
 
 use std::collections::BTreeMap;

@@ -69,6 +69,7 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
         REMOVING => remove(world, row, &mut next, moment, &mut plan),
         _ => {}
     }
+    complain(world, row, &mut next);
     if row.meta.is_live() {
         external::maps(world, row, moment, &mut plan);
         let health = health(world, row);
@@ -84,6 +85,22 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
         plan.write(next);
     }
     plan
+}
+
+/// What its load balancers' own process refuses is the service's message, for as long as that is so.
+fn complain(world: &World, row: &Row<Service>, next: &mut Row<Service>) {
+    const BEGIN: &str = "HAProxy of ";
+    let mut containers = world.containers_of(row.meta.id).filter(|container| container.meta.is_live());
+    let complaint = containers.find_map(|container| {
+        let name = container.meta.name.as_deref().unwrap_or(&container.meta.uuid);
+        Some(format!("{BEGIN}{name}: {}", container.balancer_problem.as_deref()?))
+    });
+    let message = &mut next.meta.progress.message;
+    match complaint {
+        Some(complaint) if next.meta.state == ACTIVE => *message = Some(complaint),
+        None if message.as_ref().is_some_and(|known| known.starts_with(BEGIN)) => *message = None,
+        _ => {}
+    }
 }
 
 /// Enters a transitional state. Reconciliation has no end of its own: the deadline is when it is looked at again.
@@ -284,6 +301,23 @@ mod tests {
         assert_eq!(w.told(), ["s_web_1 running"]);
         assert_ne!(w.named("s_web_1").map(|row| row.meta.id), before);
         assert_eq!(w.named("s_web_1").and_then(|row| row.deployment_unit_uuid.clone()), unit);
+    }
+
+    #[test]
+    fn what_a_balancers_process_refuses_is_said_until_it_is_mended() {
+        let w = world().host("a").service("web", 2).settle();
+        let refused = |why: Option<&str>| {
+            let why = why.map(str::to_owned);
+            move |row: &mut Row<Container>| row.balancer_problem = why
+        };
+        let w = w.change_container("s_web_2", refused(Some("unknown keyword"))).settle();
+        let told = |w: &crate::testing::Language| {
+            let row = w.service_row("web");
+            (row.meta.state.clone(), row.meta.progress.message.clone().unwrap_or_default())
+        };
+        assert_eq!(told(&w), (ACTIVE.to_owned(), "HAProxy of s_web_2: unknown keyword".to_owned()));
+        let w = w.change_container("s_web_2", refused(None)).settle();
+        assert_eq!(told(&w), (ACTIVE.to_owned(), String::new()));
     }
 
     #[test]

@@ -9,8 +9,10 @@ use remuda_wire::directory::{Container, Directory};
 use super::words::word;
 use crate::balancer::rendered::Server;
 
-/// States in which a container is given work. Whether it is healthy HAProxy finds out for itself.
-const SERVING: [&str; 3] = ["starting", "running", "restarting"];
+/// States in which a container is given work. Whether it is healthy HAProxy finds out for itself. One that starts has
+/// no process yet, and may have none for the length of a pull: 1.0 gave it work all the same, and each request that met it
+/// hung until its connection timed out.
+const SERVING: [&str; 2] = ["running", "updating-running"];
 
 /// Usable containers by service, of the services this balancer has as targets.
 pub struct Members<'a>(BTreeMap<i64, Vec<(&'a Container, IpAddr)>>);

@@ -61,9 +61,11 @@ fn member(id: i64, service: i64, address: &str, state: &str, host: i64) -> Conta
 fn directory() -> Directory {
     let mut containers = vec![
         member(11, 1, "10.42.3.1", "running", 1),
-        member(12, 1, "10.42.3.2", "starting", 2),
+        member(12, 1, "10.42.3.2", "updating-running", 2),
         member(13, 1, "10.42.3.3", "stopping", 1),
-        member(14, 1, "10.42.3.4", "restarting", 2),
+        member(14, 1, "10.42.3.4", "running", 2),
+        member(17, 1, "10.42.3.7", "starting", 2),
+        member(18, 1, "10.42.3.8", "restarting", 2),
         member(21, 2, "10.42.7.7", "running", 2),
         member(31, 3, "10.42.9.1", "running", 1),
     ];
