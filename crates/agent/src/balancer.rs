@@ -21,4 +21,6 @@ pub mod check;
 
 pub mod instance;
 
+pub mod stats;
+
 pub mod keeper;

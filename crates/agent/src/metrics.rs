@@ -1,11 +1,14 @@
 //! What an operator can measure on a host, in Prometheus' text form. Hosts of one process share the registry.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use remuda_wire::observe::BalancerSample;
 
 /// The measures of one process. Clones share them.
 #[derive(Clone, Debug)]
@@ -25,6 +28,17 @@ pub struct Metrics {
     pub balancer_reloads: Counter,
     pub balancer_runtime_changes: Counter,
     pub balancer_refusals: Counter,
+    balancer_requests: Family<Balancer, Counter>,
+    balancer_errors: Family<Balancer, Counter>,
+    balancer_connections: Family<Balancer, Gauge>,
+    balancer_response: Family<Balancer, Gauge<f64, AtomicU64>>,
+}
+
+/// Whose numbers they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Balancer {
+    service: String,
+    container: String,
 }
 
 impl Default for Metrics {
@@ -55,6 +69,17 @@ impl Default for Metrics {
         let balancer_runtime_changes =
             counter("balancer_runtime_changes", "Changes of servers and certificates while HAProxy ran");
         let balancer_refusals = counter("balancer_refusals", "Configurations that HAProxy refused");
+        let balancer_requests: Family<Balancer, Counter> = Family::default();
+        let help = "Requests to a load balancer, connections where it does not read HTTP";
+        registry.register("balancer_requests", help, balancer_requests.clone());
+        let balancer_errors: Family<Balancer, Counter> = Family::default();
+        let help = "Answers 5xx of a load balancer, and connections to which it found no server";
+        registry.register("balancer_errors", help, balancer_errors.clone());
+        let balancer_connections: Family<Balancer, Gauge> = Family::default();
+        registry.register("balancer_connections", "Open connections to a load balancer", balancer_connections.clone());
+        let balancer_response: Family<Balancer, Gauge<f64, AtomicU64>> = Family::default();
+        let help = "How long the targets of a load balancer took to answer lately";
+        registry.register("balancer_response_seconds", help, balancer_response.clone());
         Metrics {
             registry: Arc::new(Mutex::new(registry)),
             connected,
@@ -71,11 +96,37 @@ impl Default for Metrics {
             balancer_reloads,
             balancer_runtime_changes,
             balancer_refusals,
+            balancer_requests,
+            balancer_errors,
+            balancer_connections,
+            balancer_response,
         }
     }
 }
 
 impl Metrics {
+    pub fn balancer_sample(&self, service: &str, sample: &BalancerSample) {
+        let labels = Balancer { service: service.to_owned(), container: sample.uuid.clone() };
+        // Totals that never go back, whoever adds them up.
+        let requests = self.balancer_requests.get_or_create(&labels).clone();
+        requests.inc_by(sample.requests.saturating_sub(requests.get()));
+        let errors = self.balancer_errors.get_or_create(&labels).clone();
+        errors.inc_by(sample.errors.saturating_sub(errors.get()));
+        self.balancer_connections.get_or_create(&labels).set(i64::try_from(sample.connections).unwrap_or(i64::MAX));
+        if let Some(response_ms) = sample.response_ms {
+            self.balancer_response.get_or_create(&labels).set(response_ms / 1_000.0);
+        }
+    }
+
+    /// The balancer is gone, and its numbers with it.
+    pub fn balancer_forget(&self, service: &str, uuid: &str) {
+        let labels = Balancer { service: service.to_owned(), container: uuid.to_owned() };
+        self.balancer_requests.remove(&labels);
+        self.balancer_errors.remove(&labels);
+        self.balancer_connections.remove(&labels);
+        self.balancer_response.remove(&labels);
+    }
+
     /// The text a scraper reads.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -99,5 +150,14 @@ mod tests {
         let text = metrics.text();
         assert!(text.contains("remuda_agent_actions_total 1"), "{text}");
         assert!(text.contains("remuda_agent_engine_up 1"), "{text}");
+        let sample = BalancerSample { uuid: "u".into(), requests: 7, response_ms: Some(4.0), ..Default::default() };
+        metrics.balancer_sample("edge", &sample);
+        metrics.balancer_sample("edge", &sample);
+        let text = metrics.text();
+        let labels = "{service=\"edge\",container=\"u\"}";
+        assert!(text.contains(&format!("remuda_agent_balancer_requests_total{labels} 7")), "{text}");
+        assert!(text.contains(&format!("remuda_agent_balancer_response_seconds{labels} 0.004")), "{text}");
+        metrics.balancer_forget("edge", "u");
+        assert!(!metrics.text().contains("edge"));
     }
 }

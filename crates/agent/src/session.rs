@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use remuda_runtime::{Link, Seams};
 use remuda_wire::directory::{Directory, DirectoryUpdate};
 use remuda_wire::frame;
-use remuda_wire::observe::HostFacts;
+use remuda_wire::observe::{BalancerSample, HostFacts};
 use remuda_wire::session::{Consumer, Down, Hello, PROTOCOL, Position, Up, Welcome};
 use remuda_wire::stream::StreamOpen;
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,8 @@ pub async fn run(session: Session) -> Result<(), Ended> {
     session.seams.tasks.spawn_until_stopped("directory", applying);
     let telling = tell_balancers(session.balancers.applied(), outbox.clone());
     session.seams.tasks.spawn_until_stopped("balancers", telling);
+    let telling = tell_samples(session.balancers.samples(), outbox.clone());
+    session.seams.tasks.spawn_until_stopped("balancer samples", telling);
 
     let mut pause = FIRST_PAUSE;
     let mut from_scratch = false;
@@ -497,6 +499,19 @@ async fn tell_balancers(
         };
         if changed.is_err() {
             return;
+        }
+    }
+}
+
+/// Samples: what finds no connection, or a full one, is not said; totals say it the next time.
+async fn tell_samples(
+    mut samples: watch::Receiver<Vec<BalancerSample>>,
+    outbox: Arc<watch::Sender<Option<mpsc::Sender<Up>>>>,
+) {
+    while samples.changed().await.is_ok() {
+        let samples = samples.borrow_and_update().clone();
+        if let Some(outbox) = outbox.borrow().as_ref() {
+            drop(outbox.try_send(Up::Balancers { samples }));
         }
     }
 }

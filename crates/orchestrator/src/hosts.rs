@@ -4,6 +4,7 @@
 //! Liveness is kept in memory; rows change only when a verdict does: silent too long (`reconnecting`, then
 //! `disconnected`), or back (`active`).
 
+pub mod balancing;
 pub mod liveness;
 pub mod updates;
 
@@ -93,6 +94,8 @@ pub struct Live {
     sessions: Mutex<BTreeMap<i64, Connection>>,
     samples: Mutex<BTreeMap<i64, Sample>>,
     applied: Mutex<BTreeMap<(i64, Consumer), i64>>,
+    /// By the row number of the load balancer's container.
+    balancing: Mutex<BTreeMap<i64, balancing::Told>>,
 }
 
 #[derive(Clone, Debug)]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use remuda_runtime::Seams;
 use remuda_store::{Error, Retention, Store};
-use remuda_wire::observe::{HostFacts, StateReport};
+use remuda_wire::observe::{BalancerSample, HostFacts, StateReport};
 use remuda_wire::session::{Consumer, Hello, Position};
 
+use crate::hosts::balancing::{self, Balancing};
 use crate::hosts::liveness::{host_back, watch_liveness};
 use crate::hosts::{self, ConnectRefused, HostSession, HostUpdates, Live, ReportRefused, Sample};
 use crate::leases::{self, Hold, Leases, Ownership};
@@ -135,6 +136,15 @@ impl Orchestrator {
     /// Directory revision that a consumer on a host works with.
     pub fn applied(&self, host_id: i64, consumer: Consumer) -> Option<i64> {
         self.live.applied(host_id, consumer)
+    }
+
+    /// What load balancers do, by their service's row number.
+    pub fn balancing(&self) -> BTreeMap<i64, Balancing> {
+        balancing::by_service(&self.live, self.shared.now())
+    }
+
+    pub fn host_balancers(&self, session: &HostSession, samples: Vec<BalancerSample>) {
+        balancing::host_balancers(&self.shared, &self.live, session, samples);
     }
 
     pub fn host_progress(&self, session: &HostSession, uuid: &str, message: String, percent: Option<i64>) {

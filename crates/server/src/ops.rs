@@ -9,6 +9,9 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
+use remuda_orchestrator::hosts::balancing::Balancing;
+use remuda_schema::id::encode;
+
 use crate::request::Query;
 use crate::state::{ServerState, VERSION};
 
@@ -63,9 +66,31 @@ async fn metrics(State(state): State<ServerState>) -> Response<Body> {
         let name = status.name.replace(['\\', '"', '\n'], "_");
         text.push_str(&format!("remuda_loop_keys{{loop=\"{name}\"}} {}\n", status.n_keys));
     }
+    balancing(&state, &mut text);
     text.push_str(end);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// What load balancers do: services whose hosts are connected to this server.
+fn balancing(state: &ServerState, text: &mut String) {
+    let services = state.orchestrator.balancing();
+    let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Balancing) -> Option<f64>| {
+        text.push_str(&format!("# HELP remuda_balancer_{name} {help}\n# TYPE remuda_balancer_{name} {kind}\n"));
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        for (service, balancing) in &services {
+            if let Some(value) = value(balancing) {
+                let service = encode("service", *service);
+                text.push_str(&format!("remuda_balancer_{name}{suffix}{{service=\"{service}\"}} {value}\n"));
+            }
+        }
+    };
+    family("requests", "counter", "Requests to a load balancer service.", &|it| Some(it.requests as f64));
+    family("errors", "counter", "Answers 5xx and connections without a server.", &|it| Some(it.errors as f64));
+    family("connections", "gauge", "Open connections to a load balancer service.", &|it| Some(it.connections as f64));
+    family("response_seconds", "gauge", "How long targets took to answer lately.", &|it| {
+        Some(it.response_ms? / 1_000.0)
+    });
 }
 
 async fn version() -> Response<Body> {

@@ -141,6 +141,26 @@ pub struct StartFailed {
     pub message: String,
 }
 
+/// How much one load balancer does: a sample, never stored. Totals begin with the agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BalancerSample {
+    /// Of its container.
+    pub uuid: String,
+    /// HTTP requests, and connections where HTTP is not read.
+    pub requests: u64,
+    /// Answers 5xx, and connections to which no server was found.
+    pub errors: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Open now.
+    pub connections: u64,
+    pub requests_per_second: f64,
+    pub errors_per_second: f64,
+    /// How long servers took to answer; `None`: nobody asked.
+    pub response_ms: Option<f64>,
+}
+
 /// What a host is (`resources-infra.md` §3.4) and can do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::directory::DirectoryUpdate;
-use crate::observe::{HostFacts, StateReport};
+use crate::observe::{BalancerSample, HostFacts, StateReport};
 use crate::plan::PlanUpdate;
 use crate::stream::StreamOpen;
 
@@ -51,6 +51,10 @@ pub enum Up {
         uuid: String,
         message: String,
         percent: Option<i64>,
+    },
+    /// What load balancers did since the last time: samples, for those that did something.
+    Balancers {
+        samples: Vec<BalancerSample>,
     },
     /// The agent stops on purpose; its containers go on running.
     Stopping {

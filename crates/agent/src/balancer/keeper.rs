@@ -11,17 +11,22 @@ use std::time::Duration;
 use remuda_runtime::{Seams, Tasks};
 use remuda_wire::balancer::BalancerPlan;
 use remuda_wire::directory::Directory;
+use remuda_wire::observe::BalancerSample;
 use tokio::sync::{Notify, watch};
 
 use crate::balancer::instance::{Instance, Passed, Run};
+use crate::balancer::master::Master;
 use crate::balancer::place::{Dir, Place};
 use crate::balancer::render::render;
 use crate::balancer::rendered::Rendered;
+use crate::balancer::stats::Summary;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 
 /// A container that is about to start waits that long for the directory.
 const DIRECTORY_LIMIT: Duration = Duration::from_secs(20);
+/// How often HAProxy's counters are read.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Pauses after a pass that did not succeed.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -47,6 +52,7 @@ struct Shared {
     directory: watch::Sender<Known>,
     applied: watch::Sender<Option<i64>>,
     problems: watch::Sender<BTreeMap<String, String>>,
+    samples: watch::Sender<Vec<BalancerSample>>,
 }
 
 /// The newest directory. It is the session's: held here, each change of it would copy the whole.
@@ -67,6 +73,9 @@ struct Balancer {
     /// Of the directory it works with.
     applied: i64,
     instance: Option<Arc<tokio::sync::Mutex<Instance>>>,
+    master: Option<Master>,
+    summary: Summary,
+    sample: BalancerSample,
     wake: Arc<Notify>,
     tasks: Tasks,
 }
@@ -88,7 +97,7 @@ impl Drop for Balancer {
 
 impl Keeper {
     pub fn new(seams: Seams, engine: Arc<dyn Engine>, place: Option<Place>, metrics: Metrics) -> Keeper {
-        Keeper(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             seams,
             engine,
             place,
@@ -97,7 +106,14 @@ impl Keeper {
             directory: watch::channel(Known::default()).0,
             applied: watch::channel(None).0,
             problems: watch::channel(BTreeMap::new()).0,
-        }))
+            samples: watch::channel(Vec::new()).0,
+        });
+        if shared.place.is_some() {
+            let looking = shared.clone();
+            let task = async move { looking.look_at_all().await };
+            shared.seams.tasks.spawn_until_stopped("balancer statistics", task);
+        }
+        Keeper(shared)
     }
 
     /// Revision of the directory that all of this host's balancers work with.
@@ -110,10 +126,21 @@ impl Keeper {
         self.0.problems.subscribe()
     }
 
+    /// What balancers did, for those that did something since the last time.
+    pub fn samples(&self) -> watch::Receiver<Vec<BalancerSample>> {
+        self.0.samples.subscribe()
+    }
+
     /// The balancers of the plan, by the uuid of their containers.
     pub fn plans_set(&self, plans: &BTreeMap<String, BalancerPlan>) {
         let mut state = self.0.state();
-        state.balancers.retain(|uuid, _| plans.contains_key(uuid));
+        state.balancers.retain(|uuid, balancer| {
+            let stays = plans.contains_key(uuid);
+            if !stays {
+                self.0.metrics.balancer_forget(&balancer.plan.service, uuid);
+            }
+            stays
+        });
         for (uuid, plan) in plans {
             match state.balancers.get_mut(uuid) {
                 Some(known) if *known.plan == *plan => {}
@@ -221,6 +248,7 @@ impl Shared {
             let instance = Instance::new(place.dir(uuid), self.engine.clone(), self.seams.clock.clone());
             Arc::new(tokio::sync::Mutex::new(instance))
         });
+        let master = self.place.as_ref().map(|place| Master::new(place.dir(uuid).socket(), self.seams.clock.clone()));
         let tasks = self.seams.tasks.child();
         let wake = Arc::new(Notify::new());
         let (shared, uuid) = (self.clone(), uuid.to_owned());
@@ -228,7 +256,17 @@ impl Shared {
             let (wake, instance) = (wake.clone(), instance.clone());
             async move { shared.keep(&uuid, &wake, instance.as_deref()).await }
         });
-        Balancer { plan: Arc::new(plan), presence: Presence::Down, applied: -1, instance, wake, tasks }
+        Balancer {
+            plan: Arc::new(plan),
+            presence: Presence::Down,
+            applied: -1,
+            instance,
+            master,
+            summary: Summary::default(),
+            sample: BalancerSample::default(),
+            wake,
+            tasks,
+        }
     }
 
     /// Says which directory all balancers that serve work with.
@@ -315,6 +353,35 @@ impl Shared {
         self.metrics.balancer_runtime_changes.inc_by(after.runtime_changes - before.runtime_changes);
         self.metrics.balancer_refusals.inc_by(after.refusals - before.refusals);
         passed.map_err(|error| error.to_string())
+    }
+
+    /// Reads the counters of all that run, again and again.
+    async fn look_at_all(&self) {
+        loop {
+            self.seams.clock.sleep(LOOK_EVERY).await;
+            let running: Vec<(String, Master)> = {
+                let state = self.state();
+                let up = state.balancers.iter().filter(|(_, it)| matches!(it.presence, Presence::Up(_)));
+                up.filter_map(|(uuid, it)| Some((uuid.clone(), it.master.clone()?))).collect()
+            };
+            let mut news = Vec::new();
+            for (uuid, master) in running {
+                // One that is just being reloaded is looked at the next time.
+                let Ok((pid, look)) = master.look().await else { continue };
+                let now_ms = u64::try_from(self.seams.clock.now_ms()).unwrap_or(0);
+                let mut state = self.state();
+                let Some(balancer) = state.balancers.get_mut(&uuid) else { continue };
+                let sample = balancer.summary.take(&uuid, pid, now_ms, look);
+                if sample != balancer.sample {
+                    self.metrics.balancer_sample(&balancer.plan.service, &sample);
+                    balancer.sample = sample.clone();
+                    news.push(sample);
+                }
+            }
+            if !news.is_empty() {
+                self.samples.send_replace(news);
+            }
+        }
     }
 
     fn problem_set(&self, uuid: &str, problem: Option<String>) {

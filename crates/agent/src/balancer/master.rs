@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::balancer::commands::{self, ActualServers, Processes};
+use crate::balancer::stats;
 use crate::datapath::handle::shortened;
 
 /// One command.
@@ -81,6 +82,16 @@ impl Master {
     pub async fn processes(&self) -> Result<Processes, Error> {
         let answer = self.ask(commands::SHOW_PROCESSES).await?;
         commands::processes(&answer).ok_or_else(|| odd(&answer, commands::SHOW_PROCESSES))
+    }
+
+    /// What the worker that serves has counted, and which process that is.
+    pub async fn look(&self) -> Result<(u32, stats::Look), Error> {
+        let processes = self.processes().await?;
+        let answer = self.ask(stats::SHOW_STATISTICS).await?;
+        let look = stats::look(&answer).ok_or_else(|| odd(&answer, stats::SHOW_STATISTICS))?;
+        // After a reload that failed the worker is one that survived it.
+        let pid = processes.workers.first().map_or(0, |(pid, _)| *pid);
+        Ok((pid, look))
     }
 
     /// The processes of a container that may be just starting.

@@ -50,7 +50,7 @@ async fn applied(server: &mut Server, revision: i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_balancer_follows_plan_and_directory_and_comes_back_without_a_server() {
-    let bed = super::bed();
+    let bed = super::rig::bed();
     let mut targets = Targets::new(bed.gateway());
     let ports = [targets.open("one").await.address.port(), targets.open("two").await.address.port()];
     let tasks = Tasks::new();
@@ -102,6 +102,9 @@ async fn a_balancer_follows_plan_and_directory_and_comes_back_without_a_server()
     let second = directory(&mut server, Some(first), other).await;
     applied(&mut server, second).await;
     assert_eq!((page(host), page(host)), ("two200".into(), "two200".into()));
+
+    let counted = |server: &Server| server.balancer_samples.iter().any(|it| it.uuid == "lb" && it.requests >= 3);
+    server.until("the requests are counted", counted).await;
 
     server.update(planned("global\n    rubbish\n")).await;
     let problem = |server: &Server| server.containers["lb"].balancer_problem.clone();

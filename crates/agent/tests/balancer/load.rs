@@ -1,4 +1,5 @@
-//! Something to balance and somebody who asks: targets that stop softly, and clients that never ask twice.
+//! Something to balance and somebody who asks: targets that stop softly, and clients that never ask twice. Also of
+//! `make bench`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -52,7 +53,7 @@ impl Targets {
                 }
             }
         });
-        super::server(&name, address)
+        Server { name, address, options: Vec::new(), drain: false }
     }
 
     pub fn close(&mut self, name: &str) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use remuda_agent::links::Incoming;
 use remuda_runtime::{Link, Seams};
 use remuda_wire::frame;
-use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange, Status, Vote};
+use remuda_wire::observe::{BalancerSample, ContainerObserved, StartFailed, StateChange, Status, Vote};
 use remuda_wire::plan::{ContainerPlan, ContainerSpec, Desired, NetworkMode, NetworkPlan, PlanUpdate};
 use remuda_wire::session::{Consumer, Down, Hello, Position, Up, Welcome};
 use remuda_wire::stream::{StreamOpen, StreamRequest};
@@ -30,6 +30,7 @@ pub struct Server {
     pub votes: BTreeMap<String, Vote>,
     pub failures: Vec<StartFailed>,
     pub progress: usize,
+    pub balancer_samples: Vec<BalancerSample>,
     pub network: Option<Option<String>>,
     pub applied: BTreeMap<Consumer, i64>,
     pub n_complete: usize,
@@ -52,6 +53,7 @@ impl Server {
             votes: BTreeMap::new(),
             failures: Vec::new(),
             progress: 0,
+            balancer_samples: Vec::new(),
             network: None,
             applied: BTreeMap::new(),
             n_complete: 0,
@@ -156,6 +158,7 @@ impl Server {
             }
             Up::Applied { consumer, revision } => drop(self.applied.insert(consumer, revision)),
             Up::Progress { .. } => self.progress += 1,
+            Up::Balancers { samples } => self.balancer_samples.extend(samples),
             Up::StreamFailed { message, .. } => panic!("{message}"),
             Up::Hello(_) | Up::Heartbeat | Up::Facts(_) | Up::Stopping { .. } => {}
         }

@@ -231,6 +231,10 @@ impl Hub {
                     self.orchestrator.host_progress(session, &uuid, message, percent);
                     Ok(())
                 }
+                Up::Balancers { samples } => {
+                    self.orchestrator.host_balancers(session, samples);
+                    Ok(())
+                }
                 Up::Stopping { reason } => return End::Announced(reason),
                 Up::StreamFailed { stream, message } => {
                     self.sessions.failed(&stream, agent_account_id, message);
