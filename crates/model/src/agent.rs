@@ -40,6 +40,12 @@ pub struct Agent {
     /// When it was last heard of.
     #[field(hidden)]
     pub last_seen: Option<Time>,
+    /// Since when it has been silent, as far as that is noticed.
+    #[field(hidden)]
+    pub silent_since: Option<Time>,
+    /// It was stopped on purpose and may be away until then.
+    #[field(hidden)]
+    pub away_until: Option<Time>,
     /// Directory revision that all consumers of its host work with; stored only while somebody waits for it who cannot
     /// know: the server that decides, when the agent is connected to another.
     #[field(hidden)]

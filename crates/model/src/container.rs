@@ -139,6 +139,12 @@ pub struct Container {
     /// Time a stop may take before the process is killed.
     #[field(hidden)]
     pub stop_timeout_seconds: Option<i64>,
+    /// It is to be, or being, replaced on another host, and why.
+    #[field(hidden, ty = "string")]
+    pub leaving: Option<Leaving>,
+    /// It was stopped for us without its host, which was silent: there may be a process yet.
+    #[field(hidden)]
+    pub unconfirmed: bool,
     /// While it stops: until then its host is not told to stop it, because those who route to it are told first.
     #[field(hidden)]
     pub withdraw_by: Option<Time>,
@@ -175,6 +181,16 @@ pub struct Container {
     /// The host has confirmed that nothing of it is left.
     #[field(hidden)]
     pub purge_confirmed: bool,
+}
+
+/// Why a container of a service leaves its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Leaving {
+    /// Its host is lost: it goes, then another is made.
+    Lost,
+    /// Somebody wants it elsewhere: another is made, then it goes.
+    Away,
 }
 
 /// The wire does not know the part: `row.image_uuid` reads as it does there.

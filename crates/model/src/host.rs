@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use remuda_schema::{Id, Resource};
+use remuda_schema::{Id, Resource, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ use crate::service::PublicEndpoint;
 #[action(create, output = "host")]
 #[action(deactivate, output = "host")]
 #[action(dockersocket, output = "hostAccess")]
+#[action(drain, output = "host")]
+#[action(evacuate, output = "host")]
+#[action(giveup, output = "host")]
 #[action(purge, output = "host")]
 #[action(remove, output = "host")]
 #[action(restore, output = "host")]
@@ -68,7 +71,35 @@ pub struct Host {
     /// Why the Docker Engine of the host does not answer.
     #[field(nullable)]
     pub engine_problem: Option<String>,
+    /// Since when the host counts as lost: containers of services are replaced elsewhere.
+    #[field(nullable)]
+    pub lost_since: Option<Time>,
+    /// Since when it would count as lost, but too many vanished with it.
+    #[field(hidden)]
+    pub braked_since: Option<Time>,
+    /// When a person said that it is lost.
+    #[field(hidden)]
+    pub given_up: Option<Time>,
+    /// When the next containers of a lost host are replaced.
+    #[field(hidden)]
+    pub next_moves: Option<Time>,
+    /// What is to become of its containers.
+    #[field(hidden, ty = "string")]
+    pub clearing: Option<Clearing>,
+    /// How many containers there were to move when that began.
+    #[field(hidden)]
+    pub n_to_clear: i64,
     /// Why the managed network cannot be set up on the host.
     #[field(nullable)]
     pub network_problem: Option<String>,
+}
+
+/// How a host is emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Clearing {
+    /// For maintenance: containers of services are replaced elsewhere first; what cannot be stays.
+    Drain,
+    /// For good: what cannot be replaced first is stopped first, and stand-alone containers are removed.
+    Evacuate,
 }

@@ -61,7 +61,7 @@ pub use account::Account;
 pub use agent::Agent;
 pub use api::{FieldDocumentation, Schema, Subscribe, TypeDocumentation};
 pub use audit_log::AuditLog;
-pub use container::{Container, InstanceStop, SetLabelsInput};
+pub use container::{Container, InstanceStop, Leaving, SetLabelsInput};
 pub use container_event::ContainerEvent;
 pub use credential::{AgentApiKey, ApiKey, Credential, RegistrationToken};
 pub use dns_service::DnsService;
@@ -70,7 +70,7 @@ pub use external_service::ExternalService;
 pub use health_check::{
     CheckRules, HealthcheckInstanceHostMap, InstanceHealthCheck, RecreateOnQuorumStrategyConfig, ServiceEvent, Strategy,
 };
-pub use host::Host;
+pub use host::{Clearing, Host};
 pub use identity::Identity;
 pub use image::{Image, ImageEngine, ImageReference};
 pub use instance::Instance;

@@ -230,15 +230,18 @@ mod tests {
     use crate::registry;
 
     /// Actions that are answered by code in every state or under conditions of their own.
-    const HANDLED: [&str; 14] = [
+    const HANDLED: [&str; 17] = [
         "activateservices",
         "addoutputs",
         "addservicelink",
         "deactivateservices",
         "delete",
         "dockersocket",
+        "drain",
+        "evacuate",
         "execute",
         "exportconfig",
+        "giveup",
         "logs",
         "proxy",
         "removeservicelink",

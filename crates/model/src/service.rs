@@ -69,6 +69,10 @@ pub struct Service {
     /// A container that takes the place of another takes its address over.
     #[field(create, nullable)]
     pub retain_ip: Option<bool>,
+    /// Whether its containers on a host that is lost are replaced elsewhere. Not given: as the setting says, and except
+    /// those whose data is on that host.
+    #[field(create, update, nullable, schedules_update)]
+    pub replace_lost: Option<bool>,
     /// How many containers to keep.
     #[field(create, update, default = 1, schedules_update)]
     pub scale: Option<i64>,

@@ -4,6 +4,7 @@
 pub mod container;
 pub mod event;
 pub mod external;
+pub mod host;
 pub mod link;
 pub mod project;
 pub mod service;
@@ -15,7 +16,7 @@ pub mod volume;
 
 use std::sync::Arc;
 
-use remuda_model::{Container, ContainerEvent, Project, Service, ServiceEvent, Stack, Volume};
+use remuda_model::{Container, ContainerEvent, Host, Project, Service, ServiceEvent, Stack, Volume};
 use remuda_runtime::Random;
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Machine, Meta, Resource, Role, Row, Time, TypeDef};
@@ -187,6 +188,7 @@ pub fn action(
             return upgrade::act(tx, ctx, &row, action, &input).map(Outcome::Process);
         }
         (Service::TYPE, "setservicelinks") => return link::set(tx, ctx, &row, &input).map(|()| Outcome::Handled(row)),
+        (Host::TYPE, "drain" | "evacuate" | "giveup") => return host::act(tx, ctx, &row, action).map(Outcome::Process),
         (Stack::TYPE, "activateservices") => {
             return stack::activate_services(tx, ctx, &row).map(|()| Outcome::Handled(row));
         }
@@ -258,6 +260,9 @@ pub fn offered(def: &TypeDef, row: &AnyRow, action: &str) -> bool {
     match (def.name, action) {
         ("container", "execute" | "proxy") => state == "running",
         ("container", "logs") => matches!(state, "running" | "stopping" | "stopped"),
+        ("host", "drain" | "evacuate" | "giveup") => {
+            host::offered(state, row.data.get("agentState").and_then(Value::as_str), action)
+        }
         ("host", "dockersocket") => matches!(state, "active" | "inactive" | "activating" | "deactivating"),
         // Users neither allocate nor deactivate volumes.
         _ => match machine(def).filter(|machine| machine.has(action)) {

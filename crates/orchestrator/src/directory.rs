@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use remuda_model::states::{REMOVED, is_active_like};
+use remuda_model::states::{REMOVED, UNHEALTHY, is_active_like};
 use remuda_model::{Container, Host, Service, Stack};
 use remuda_schema::Row;
 use remuda_wire::directory::{self, Directory, DirectoryUpdate, Entry, Key, Link, Membership};
@@ -91,7 +91,7 @@ fn container(world: &World, row: &Row<Container>) -> directory::Container {
         uuid: row.meta.uuid.clone(),
         name: row.meta.name.clone().unwrap_or_default(),
         state: row.meta.state.clone(),
-        health: row.health_state.clone(),
+        health: if is_on_a_lost_host(world, row) { Some(UNHEALTHY.to_owned()) } else { row.health_state.clone() },
         host_id: row.host_id.map(|id| id.number()),
         address: address(world, row, dns_label),
         network_mode: row.network_mode.clone().unwrap_or_else(|| "bridge".to_owned()),
@@ -120,6 +120,12 @@ fn check(world: &World, row: &Row<Container>) -> Option<Box<directory::Check>> {
         run: row.start_count.unwrap_or(0),
         checkers: checkers.collect(),
     }))
+}
+
+/// It may run, but nobody should be sent there.
+fn is_on_a_lost_host(world: &World, row: &Row<Container>) -> bool {
+    let host = row.host_id.and_then(|id| world.hosts.get(&id.number()));
+    row.service_id.is_some() && host.is_some_and(|host| host.lost_since.is_some())
 }
 
 /// Where others reach it (`networking-and-dns.md` §1).
@@ -317,8 +323,8 @@ pub fn touched(world: &World, record: &crate::record::Record) -> Vec<Key> {
         Record::Stack(_) => vec![Key::Stack(id)],
         Record::Service(_) => vec![Key::Service(id)],
         Record::Host(_) => {
-            let on_host = world.containers_on(id).filter(|row| row.network_mode.as_deref() == Some("host"));
-            on_host.map(|row| Key::Container(row.meta.id)).chain([Key::Host(id)]).collect()
+            // Their address may be the host's, and whether anybody is sent there depends on whether it is lost.
+            world.containers_on(id).map(|row| Key::Container(row.meta.id)).chain([Key::Host(id)]).collect()
         }
         Record::Container(_) => {
             let dependent = world.containers_by_dependency.get(&id).map(Key::Container);

@@ -200,6 +200,7 @@ fn connect(
     agent.generation += 1;
     agent.server = Some(server.to_owned());
     agent.last_seen = Some(now);
+    (agent.silent_since, agent.away_until) = (None, None);
     if agent.meta.state != ACTIVE {
         agent.meta.enter(ACTIVE);
     }
@@ -360,12 +361,14 @@ pub async fn host_gone(shared: &Shared, live: &Live, session: &HostSession, anno
     }
     if announced {
         let (agent, generation) = (session.agent_id, session.generation);
+        let (now, window) = (shared.now(), shared.settings().restart_window_ms());
         let written = shared
             .store
             .write(move |tx| -> Result<(), Error> {
                 let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(agent))? else { return Ok(()) };
                 if agent.generation == generation && agent.meta.state == ACTIVE {
                     agent.meta.enter(RECONNECTING);
+                    (agent.silent_since, agent.away_until) = (Some(now), Some(now.plus_ms(window)));
                     agent.meta.progress.message = Some("The agent was stopped on purpose".to_owned());
                     tx.update(&mut agent)?;
                 }

@@ -161,6 +161,7 @@ fn container(
     let before = row.clone();
     facts(&mut row, observed);
     let up = observed.status.is_up();
+    row.unconfirmed &= up;
     let started = if up { is_up(&mut row, observed, who) } else { is_down(&mut row, observed, who) };
     count_starts(&mut row, observed, started, who.now);
     if matches!(row.meta.state.as_str(), STOPPED | REMOVING)
@@ -356,9 +357,10 @@ fn gone(tx: &mut Tx<'_>, who: &Observer, mut row: Row<Container>) -> Result<(), 
     if row.host_id.is_some_and(|id| id.number() != who.host_id) {
         return Ok(());
     }
+    let was_unconfirmed = std::mem::take(&mut row.unconfirmed);
     match row.meta.state.as_str() {
         PURGING | REMOVED | REMOVING => {
-            if row.purge_confirmed {
+            if row.purge_confirmed && !was_unconfirmed {
                 return Ok(());
             }
             row.purge_confirmed = true;
@@ -378,6 +380,7 @@ fn gone(tx: &mut Tx<'_>, who: &Observer, mut row: Row<Container>) -> Result<(), 
             release_ports(tx, &row)?;
         }
         STOPPING if row.desired != WANT_RUNNING => has_stopped(&mut row, who),
+        _ if was_unconfirmed => {}
         _ => return Ok(()),
     }
     tx.update(&mut row)

@@ -179,6 +179,8 @@ fn unfitness(world: &World, host: &Row<Host>) -> Option<&'static str> {
     match host.meta.state.as_str() {
         ACTIVE | UPDATING_ACTIVE if !agent_is_active => Some("without a connected agent"),
         ACTIVE | UPDATING_ACTIVE if !pool_is_active => Some("without active storage"),
+        ACTIVE | UPDATING_ACTIVE if host.lost_since.is_some() => Some("back after they were lost"),
+        ACTIVE | UPDATING_ACTIVE if !world.unconfirmed.is_empty(&host.meta.id) => Some("with stale containers"),
         ACTIVE | UPDATING_ACTIVE => None,
         _ => Some("not active"),
     }

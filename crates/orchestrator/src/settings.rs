@@ -68,6 +68,27 @@ impl Settings {
     pub fn container_stop_margin_ms(&self) -> i64 {
         self.ms("container.stop.margin.seconds")
     }
+    /// At least so long after a host is given no new containers that others, which vanished with it, are noticed too.
+    pub fn lost_after_ms(&self) -> i64 {
+        const APART_MS: i64 = 4_000;
+        self.ms("host.lost.after.seconds").max(self.reconnecting_after_ms().saturating_add(APART_MS))
+    }
+    pub fn lost_brake_ms(&self) -> i64 {
+        self.ms("host.lost.brake.seconds")
+    }
+    pub fn lost_observe_ms(&self) -> i64 {
+        self.ms("host.lost.observe.seconds")
+    }
+    pub fn replaces_lost(&self) -> bool {
+        self.flag("host.lost.replace")
+    }
+    pub fn moves_at_once(&self) -> usize {
+        let number = |text: &str| text.trim().parse().ok().filter(|n: &usize| *n > 0);
+        self.get("host.moves.at.once").and_then(number).unwrap_or(50)
+    }
+    pub fn restart_window_ms(&self) -> i64 {
+        self.ms("agent.restart.window.seconds")
+    }
     pub fn withdraw_deadline_ms(&self) -> i64 {
         self.ms("service.withdraw.deadline.seconds")
     }

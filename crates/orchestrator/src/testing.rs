@@ -107,6 +107,39 @@ impl Language {
         self
     }
 
+    /// Nothing is heard of the host from now on, and that is noticed.
+    pub fn silent(mut self, name: &str) -> Language {
+        let host = &self.world.hosts[&self.host_id(name)];
+        let mut row = (**self.world.agent_of(host).expect("has an agent")).clone();
+        row.meta.enter("reconnecting");
+        row.silent_since = Some(self.now);
+        self.put(row);
+        self
+    }
+
+    /// It is heard again, and tells what runs there: nothing that was stopped without it unless `stale`.
+    pub fn heard(mut self, name: &str, stale: bool) -> Language {
+        let host = self.world.hosts[&self.host_id(name)].clone();
+        let mut row = (**self.world.agent_of(&host).expect("has an agent")).clone();
+        row.meta.enter(ACTIVE);
+        (row.silent_since, row.away_until) = (None, None);
+        self.put(row);
+        for row in self.world.containers_on(host.meta.id).cloned().collect::<Vec<_>>() {
+            if row.unconfirmed && !stale {
+                let mut next = (*row).clone();
+                next.unconfirmed = false;
+                self.put(next);
+            }
+        }
+        self
+    }
+
+    pub fn host_of(&self, container: &str) -> String {
+        let host = self.named(container).and_then(|row| row.host_id).map(|id| id.number());
+        let name = host.and_then(|id| self.world.hosts.get(&id)?.hostname.clone());
+        name.unwrap_or_default()
+    }
+
     /// A container that is not in the World.
     pub fn draft_container(&mut self, name: &str) -> Row<Container> {
         let data =
@@ -415,6 +448,10 @@ impl Language {
     fn hosts_act(&mut self) -> bool {
         let mut any = false;
         for row in self.world.containers.values().cloned().collect::<Vec<_>>() {
+            let host = row.host_id.and_then(|id| self.world.hosts.get(&id.number()));
+            if host.and_then(|host| self.world.agent_of(host)).is_some_and(|agent| agent.meta.state != ACTIVE) {
+                continue;
+            }
             let mut next = (*row).clone();
             match row.meta.state.as_str() {
                 "starting" if row.host_id.is_some() => {

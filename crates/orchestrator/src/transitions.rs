@@ -19,7 +19,7 @@ pub const STOP_TIMEOUT_SECONDS: i64 = 10;
 
 /// Asks for a start: one more serial for the host to act on.
 pub fn start(row: &mut Row<Container>, settings: &Settings, now: Time) {
-    row.withdraw_by = None;
+    (row.withdraw_by, row.unconfirmed) = (None, false);
     row.desired = WANT_RUNNING.to_owned();
     row.start_serial += 1;
     enter(row, STARTING, now.plus_ms(settings.container_start_deadline_ms()));

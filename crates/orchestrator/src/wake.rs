@@ -74,8 +74,10 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
         woken.extend(world.services_unplaced().map(Subject::Service));
         woken.extend(world.services_by_hosts.iter().copied().map(Subject::Service));
     }
-    // Who is silent is not waited for.
+    // Who is silent is not waited for; and what could not leave may be able to now.
     if !hosts.is_empty() {
+        let leaving = world.leaving.iter().filter_map(|id| world.containers.get(id)?.service_id);
+        woken.extend(leaving.map(|id| Subject::Service(id.number())));
         woken.extend(world.withdrawing.keys().copied().map(Subject::Container));
     }
     for host in hosts {

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use remuda_model::states::{ERROR, ERRORING, PURGED, RESTARTING, RUNNING, STARTING, STOPPING, UPDATING_RUNNING};
+use remuda_model::states::{
+    CREATING, ERROR, ERRORING, PURGED, RESTARTING, RUNNING, STARTING, STOPPING, UPDATING_RUNNING,
+};
 use remuda_model::{
     Agent, Container, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink, IpAddress, Label, Mount,
     Network, PhysicalHost, Port, Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack,
@@ -135,6 +137,12 @@ pub struct World {
     pub applied: BTreeMap<(i64, Consumer), i64>,
     /// Containers that run on until no host routes to them: the revision from which hosts know.
     pub withdrawing: BTreeMap<i64, i64>,
+    /// Containers of services that have not run yet.
+    pub beginning: BTreeSet<i64>,
+    /// Containers that are to be, or being, replaced on another host.
+    pub leaving: BTreeSet<i64>,
+    /// Containers that were stopped without their host, by host.
+    pub unconfirmed: Index,
     /// Services whose containers route to others.
     pub balancers: BTreeSet<i64>,
 
@@ -476,6 +484,16 @@ impl World {
                 *count = if one_more { *count + 1 } else { count.saturating_sub(1) };
             }
         }
+        let is = |set: &mut BTreeSet<i64>, holds: bool| if holds { set.insert(id) } else { set.remove(&id) };
+        let begins = |row: &Row<Container>| {
+            row.service_id.is_some()
+                && row.first_running.is_none()
+                && matches!(row.meta.state.as_str(), CREATING | STARTING)
+        };
+        is(&mut self.beginning, new.is_some_and(begins));
+        is(&mut self.leaving, new.is_some_and(|row| row.leaving.is_some() && row.meta.removed.is_none()));
+        let unconfirmed = |row: &Row<Container>| host(row).filter(|_| row.unconfirmed);
+        self.unconfirmed.replace(old.and_then(unconfirmed), new.and_then(unconfirmed), id);
         let counted = |row: Option<&Row<Container>>| row.filter(|row| row.meta.removed.is_none()).and_then(host);
         let (before, after) = (counted(old), counted(new));
         if before != after {

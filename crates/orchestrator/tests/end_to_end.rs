@@ -19,7 +19,7 @@ use remuda_schema::{Id, Resource, Role, Row, Time};
 use remuda_store::{Fault, Faults, Query, Scope, Store};
 use remuda_wire::directory::Directory;
 use remuda_wire::observe::{ContainerObserved, HostFacts, MountObserved, StateChange, StateReport, Status};
-use remuda_wire::plan::{ContainerPlan, Desired};
+use remuda_wire::plan::{ContainerPlan, Desired, PlanUpdate};
 use remuda_wire::session::{Consumer, Down, Hello};
 use serde_json::{Value, json};
 
@@ -186,6 +186,8 @@ struct Engine {
     fails: Option<String>,
     /// Does not say which directory it works with.
     deaf: bool,
+    /// Everything this connection was told, in order.
+    told: Vec<PlanUpdate>,
 }
 
 struct Running {
@@ -233,6 +235,7 @@ impl FakeHost {
         {
             let mut engine = self.engine();
             engine.session = Some(session.clone());
+            engine.told.clear();
             engine.tasks = tasks.clone();
         }
         let mut updates = bed.orchestrator.host_updates(&session, None);
@@ -274,9 +277,10 @@ impl FakeHost {
         bed.orchestrator.host_gone(&session, false).await;
     }
 
-    fn obey(&self, update: remuda_wire::plan::PlanUpdate) -> StateReport {
+    fn obey(&self, update: PlanUpdate) -> StateReport {
         let mut engine = self.engine();
         let engine = &mut *engine;
+        engine.told.push(update.clone());
         let mut changes = Vec::new();
         for plan in update.containers {
             let uuid = plan.uuid.clone();
@@ -691,6 +695,93 @@ async fn a_member_is_stopped_when_nobody_routes_to_it_any_more() {
     bed.wait("one container", async |_| b.names().is_empty().then_some(())).await;
     let taken = bed.seams.clock.now_ms() - begun;
     assert!(taken <= 12_000, "{taken}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_host_is_replaced_and_stops_what_was_replaced_before_anything_else() {
+    let bed = Bed::new().await;
+    bed.set("host.lost.observe.seconds", "0").await;
+    let (a, b) = (bed.host("a").await, bed.host("b").await);
+    bed.until::<Host>(a.id(), "active").await;
+    bed.until::<Host>(b.id(), "active").await;
+    let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+    let web = service(&bed, stack, "web", 2).await;
+    bed.until::<Service>(web, "active").await;
+    let alone = json!({"imageUuid": "sim:x", "name": "alone", "startOnCreate": true, "requestedHostId": a.id()});
+    let alone = bed.create_one::<Container>(alone).await;
+    bed.until::<Container>(alone, "running").await;
+    let stale = bed.list::<Container>(Query::new().eq("name", "s_web_1")).await.remove(0);
+    assert_eq!((a.names(), b.names()), (vec!["alone".into(), "s_web_1".into()], vec!["s_web_2".into()]));
+    let address = stale.primary_ip_address.clone().expect("one");
+
+    let begun = bed.seams.clock.now_ms();
+    a.lose(&bed).await;
+    bed.wait("a replacement", async |_| (b.names() == ["s_web_1", "s_web_2"]).then_some(())).await;
+    let taken = bed.seams.clock.now_ms() - begun;
+    assert!((11_000..15_000).contains(&taken), "{taken} ms");
+    assert!(bed.get::<Host>(a.id()).await.lost_since.is_some());
+    assert_eq!(bed.get::<Container>(alone).await.meta.state, "running", "stand-alone containers stay");
+    bed.until::<Service>(web, "active").await;
+    // What may run there yet keeps its address.
+    let holder = bed.store.read({
+        let (project, address) = (bed.project, address.clone());
+        move |read| read.claims("address", project).map(|all| all.into_iter().find(|claim| claim.key == address))
+    });
+    assert_eq!(holder.await.expect("reads").map(|claim| claim.holder.id), Some(stale.meta.id));
+
+    assert!(a.names().contains(&"s_web_1".to_owned()), "cut off it goes on");
+    a.connect(&bed).await;
+    bed.wait("the stop", async |_| (a.names() == ["alone"]).then_some(())).await;
+    let first = a.engine().told[0].clone();
+    let plan = first.containers.iter().find(|plan| plan.uuid == stale.meta.uuid).expect("in the first plan").clone();
+    assert_eq!(plan.desired, Desired::Stopped);
+    assert!(first.containers.iter().all(|plan| ["alone", "s_web_1"].contains(&plan.name.as_str())), "{first:?}");
+    bed.wait("the host to be as before", async |bed| bed.get::<Host>(a.id()).await.lost_since.is_none().then_some(()))
+        .await;
+    bed.until::<Container>(stale.meta.id, "purged").await;
+    bed.wait("the address to be free", async |bed| {
+        let project = bed.project;
+        let claims = bed.store.read(move |read| read.claims("address", project)).await.expect("reads");
+        claims.iter().all(|claim| claim.key != address).then_some(())
+    })
+    .await;
+    assert_eq!((a.names(), b.names().len()), (vec!["alone".to_owned()], 2), "nothing moves back by itself");
+    bed.put::<Service>(web, json!({"scale": 3})).await;
+    bed.until::<Service>(web, "active").await;
+    assert_eq!(a.names(), ["alone", "s_web_3"], "it takes new work");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_host_is_empty_and_an_agent_that_takes_its_leave_may_come_back() {
+    let bed = Bed::new().await;
+    bed.set("host.lost.observe.seconds", "0").await;
+    let (a, b) = (bed.host("a").await, bed.host("b").await);
+    bed.until::<Host>(a.id(), "active").await;
+    bed.until::<Host>(b.id(), "active").await;
+    let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
+    let web = service(&bed, stack, "web", 4).await;
+    bed.until::<Service>(web, "active").await;
+
+    // On purpose: for two minutes nobody misses it.
+    let session = a.engine().session.clone().expect("connected");
+    a.engine().tasks.stop();
+    bed.orchestrator.host_gone(&session, true).await;
+    tokio::time::sleep(Duration::from_secs(110)).await;
+    assert_eq!((bed.get::<Host>(a.id()).await.lost_since, b.names().len()), (None, 2));
+    a.connect(&bed).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((a.names().len(), b.names().len()), (2, 2));
+
+    assert!(bed.act::<Host>(a.id(), "giveup", json!({})).await.is_err(), "it answers");
+    bed.act::<Host>(a.id(), "drain", json!({})).await.expect("drains");
+    bed.wait("an empty host", async |_| a.names().is_empty().then_some(())).await;
+    assert_eq!(b.names(), ["s_web_1", "s_web_2", "s_web_3", "s_web_4"]);
+    let row = bed.until::<Host>(a.id(), "inactive").await;
+    assert_eq!(row.meta.progress.message.as_deref(), Some("Drained"));
+    bed.act::<Host>(a.id(), "activate", json!({})).await.expect("activates");
+    let row = bed.until::<Host>(a.id(), "active").await;
+    assert_eq!(row.meta.progress.message, None);
+    bed.until::<Service>(web, "active").await;
 }
 
 /// A container that somebody started by plain docker.

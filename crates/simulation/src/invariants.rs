@@ -143,6 +143,9 @@ fn hosts(rows: &Rows) -> Vec<String> {
         if state != Some(ACTIVE) || host.agent_state.as_deref() != Some(ACTIVE) {
             broken.push(format!("the agent of host {name} is {state:?}, the host says {:?}", host.agent_state));
         }
+        if let Some(since) = host.lost_since {
+            broken.push(format!("host {name} counts as lost since {since:?}"));
+        }
         if host.network_problem.is_some() || host.engine_problem.is_some() {
             broken.push(format!("host {name} has a problem: {:?} {:?}", host.network_problem, host.engine_problem));
         }
@@ -220,6 +223,12 @@ fn containers(rows: &Rows) -> Vec<String> {
     let is_active = |id: i64| rows.services.iter().any(|row| row.meta.id == id && row.meta.state == ACTIVE);
     for row in &rows.containers {
         let (id, state) = (row.public_id(), row.meta.state.as_str());
+        if row.unconfirmed
+            || (row.leaving.is_some() && row.meta.removed.is_none())
+            || row.withdraw_by.is_some() && state == STOPPING
+        {
+            broken.push(format!("{id} leaves its host ({:?}, unconfirmed: {})", row.leaving, row.unconfirmed));
+        }
         match state {
             RUNNING | STOPPED | PURGED => {}
             // Nothing replaces a container that cannot start, except an active service.

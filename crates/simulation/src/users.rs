@@ -68,8 +68,10 @@ pub async fn deed(simulation: &mut Simulation) -> Result<()> {
             let Some(service) = one(simulation, &services).filter(|service| service["scale"].is_i64()) else {
                 return Ok(());
             };
-            // A service with a fixed port has at most one container on each host.
-            let fixed = service["launchConfig"]["ports"].as_array().is_some_and(|ports| !ports.is_empty());
+            // A service with a fixed port has at most one container on each host, also after a rollback.
+            let before = &service["upgrade"]["inServiceStrategy"]["previousLaunchConfig"];
+            let publishes = |config: &Value| config["ports"].as_array().is_some_and(|ports| !ports.is_empty());
+            let fixed = publishes(&service["launchConfig"]) || publishes(before);
             let most = if fixed { simulation.machines.len() as u64 } else { MOST_SCALE };
             let scale = simulation.chance.below(most) + 1;
             let path = path(service, "services");

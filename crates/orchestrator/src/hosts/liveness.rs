@@ -17,17 +17,28 @@ use crate::worlds::Shared;
 
 /// The loop looks that often.
 const LOOK: Duration = Duration::from_secs(1);
+/// A look that comes so much too late, or too early, says nothing about hosts.
+const STALL_MS: i64 = 5_000;
 
 /// Turns silence into states, and forgets samples of containers that are done.
 pub async fn watch_liveness(shared: Arc<Shared>, live: Arc<Live>) {
-    let started = shared.now();
+    let mut started = shared.now();
+    let mut looked = started;
     // Agents whose server is gone, and since when.
     let mut left: BTreeMap<i64, Time> = BTreeMap::new();
     loop {
         shared.seams.clock.sleep(LOOK).await;
         let now = shared.now();
+        if now.ms_since(looked).abs() > STALL_MS {
+            // We stood still, or the clock was set: what looks like silence is ours.
+            tracing::warn!(ms = now.ms_since(looked), "time has jumped; hosts are observed before any counts as lost");
+            started = now;
+            left.clear();
+            shared.projects().iter().for_each(|project| project.state().world.since = now);
+        }
+        looked = now;
         let settings = shared.settings();
-        let mut silent: Vec<(i64, i64, &'static str)> = Vec::new();
+        let mut silent: Vec<(i64, i64, &'static str, Time)> = Vec::new();
         for project in shared.projects() {
             let decides = shared.decides_for(project.id);
             let mut state = project.state();
@@ -35,7 +46,7 @@ pub async fn watch_liveness(shared: Arc<Shared>, live: Arc<Live>) {
                 let heard = match judge(&shared, agent, decides) {
                     Judge::Connected => {
                         left.remove(id);
-                        lock(&live.sessions).get(id).map_or(started, |connection| connection.heard)
+                        lock(&live.sessions).get(id).map_or(started, |connection| connection.heard).max(started)
                     }
                     Judge::Heir => *left.entry(*id).or_insert(now),
                     Judge::Another => {
@@ -49,7 +60,7 @@ pub async fn watch_liveness(shared: Arc<Shared>, live: Arc<Live>) {
                     RECONNECTING if silence >= settings.disconnected_after_ms() => DISCONNECTED,
                     _ => continue,
                 };
-                silent.push((*id, agent.generation, verdict));
+                silent.push((*id, agent.generation, verdict, heard));
             }
             let done = |id: &i64, world: &crate::world::World| {
                 world.containers.get(id).is_none_or(|row| matches!(row.meta.state.as_str(), RUNNING | STOPPED | ERROR))
@@ -66,12 +77,13 @@ pub async fn watch_liveness(shared: Arc<Shared>, live: Arc<Live>) {
         let written = shared
             .store
             .write(move |tx| -> Result<(), Error> {
-                for (id, generation, verdict) in &silent {
+                for (id, generation, verdict, heard) in &silent {
                     let Some(mut agent) = tx.get::<Agent>(&Scope::Everything, Id::new(*id))? else { continue };
                     let from = if *verdict == RECONNECTING { ACTIVE } else { RECONNECTING };
                     // It may have connected elsewhere meanwhile.
                     if agent.meta.state == from && agent.generation == *generation {
                         agent.meta.enter(verdict);
+                        agent.silent_since = agent.silent_since.or(Some(*heard));
                         tx.update(&mut agent)?;
                     }
                 }
@@ -115,6 +127,7 @@ pub async fn host_back(shared: &Shared, session: &HostSession) -> Result<(), Rep
                 && matches!(agent.meta.state.as_str(), RECONNECTING | DISCONNECTED)
             {
                 agent.meta.enter(ACTIVE);
+                (agent.silent_since, agent.away_until) = (None, None);
                 tx.update(&mut agent)?;
             }
             Ok(())

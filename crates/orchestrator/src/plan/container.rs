@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remuda_model::states::*;
-use remuda_model::{Container, Host};
+use remuda_model::{Container, Host, Leaving};
 use remuda_schema::{Id, Row, Time};
 
 use super::{Moment, Plan, Step, checkers, claims, ended, purged, removed, service};
@@ -42,7 +42,10 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
         REMOVING => remove(world, row, moment, &mut plan),
         REMOVED => {
             let due = row.meta.remove_time.unwrap_or(moment.now);
-            if due > moment.now {
+            // What was replaced elsewhere meanwhile is nothing to restore.
+            let is_stale = row.leaving == Some(Leaving::Lost)
+                && live_host(world, row).is_none_or(|host| is_heard(world, host) && !row.unconfirmed);
+            if due > moment.now && !is_stale {
                 plan.look_again(due);
             } else {
                 let mut next = (**row).clone();
@@ -168,10 +171,16 @@ fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mu
     // Never seen on the host: there is nothing to stop; should it appear yet, the plan has it stopped.
     let Some(host) = host.filter(|_| row.external_id.is_some()) else {
         release_ports(world, row, plan);
+        let mut next = row.clone();
+        // Its host may have it, and cannot be asked.
+        next.unconfirmed = row.start_serial > 0 && live_host(world, row).is_some_and(|host| !is_heard(world, host));
+        next.withdraw_by = None;
         if row.desired == WANT_REMOVED {
-            return step_on(row, REMOVING, moment, plan);
+            enter(&mut next, REMOVING, moment.now.plus_ms(moment.settings.process_deadline_ms()));
+        } else {
+            next.meta.enter(STOPPED);
         }
-        return settle(row, STOPPED, plan);
+        return plan.write(next);
     };
     if let Some(due) = row.withdraw_by {
         return withdraw(world, row, due, moment, plan);
@@ -226,7 +235,16 @@ fn remove(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Pl
     removed(&mut next.meta, moment);
     next.desired = WANT_REMOVED.to_owned();
     plan.write(next);
-    plan.steps.push(Step::ReleaseAll(claims::container(id)));
+    if row.unconfirmed {
+        // Its host, which is silent, may run it yet: nobody else gets its address before that is known.
+        let config = row.launch_config_name.as_deref();
+        let number = row.service_id.zip(row.service_index);
+        let number = number.map(|(service, index)| claims::service_index(service.number(), config, index, id));
+        plan.steps.extend(number.map(Step::Release));
+        release_ports(world, row, plan);
+    } else {
+        plan.steps.push(Step::ReleaseAll(claims::container(id)));
+    }
     service::retained::keep_of_removed(world, row, plan);
     for address in world.each(&world.addresses, &world.addresses_by_container, id) {
         plan.write(ended(Arc::clone(address), moment));
@@ -273,7 +291,9 @@ fn purge(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Pla
     let id = row.meta.id;
     let mut next = row.clone();
     purged(&mut next.meta, moment);
+    next.unconfirmed = false;
     plan.write(next);
+    plan.steps.push(Step::ReleaseAll(claims::container(id)));
     let mut end = |record: Record| plan.write(ended(record, moment));
     world.ports_of(id).for_each(|row| end(Arc::clone(row).into()));
     world.links_of(id).for_each(|row| end(Arc::clone(row).into()));

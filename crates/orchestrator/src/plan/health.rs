@@ -19,7 +19,9 @@ pub fn health(world: &World, row: &Row<Service>) -> &'static str {
     let expected = if is_global { managed.len() } else { needed(row) * row.launch_configs().len() };
     let (mut n_good, mut n_initializing, mut n_once) = (0, 0, 0);
     for container in managed {
-        let runs = matches!(container.meta.state.as_str(), RUNNING | UPDATING_RUNNING);
+        let host = container.host_id.and_then(|id| world.hosts.get(&id.number()));
+        let runs = matches!(container.meta.state.as_str(), RUNNING | UPDATING_RUNNING)
+            && host.is_none_or(|host| host.lost_since.is_none());
         match container.health_state.as_deref() {
             _ if ran_once(container) => n_once += 1,
             None | Some(HEALTHY | "updating-healthy") if runs => n_good += 1,

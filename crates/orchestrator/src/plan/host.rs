@@ -1,5 +1,8 @@
 //! One host: its processes, the rows that describe it, and what goes with it (`resources-infra.md` §3).
 
+pub mod clearing;
+pub mod lost;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +39,10 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
     let agent_state = world.agent_of(row).map(|agent| agent.meta.state.clone());
     if agent_state.is_some() && row.agent_state != agent_state {
         next.agent_state = agent_state;
+    }
+    if row.meta.is_live() && row.meta.state != REMOVING {
+        clearing::watch(world, row, &mut next, moment, &mut plan);
+        lost::watch(world, row, &mut next, moment, &mut plan);
     }
     if row.meta.is_live() {
         let public = endpoints(world, world.containers_on(id).map(AsRef::as_ref));

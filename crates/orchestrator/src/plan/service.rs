@@ -9,6 +9,7 @@ pub mod create;
 pub mod draft;
 pub mod external;
 pub mod log;
+pub mod moves;
 pub mod reconcile;
 pub mod replace;
 #[cfg(test)]
@@ -160,7 +161,8 @@ fn deactivate(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment
     let mut waiting = None;
     let Members { live, outgoing, .. } = members(world, row.meta.id);
     for container in outgoing {
-        take_away_unit(container, row, "Unhealthy service instance is removed by service.deactivate", moment, plan);
+        let why = "Service instance that was to be replaced is removed by service.deactivate";
+        take_away_unit(container, row, why, moment, plan);
     }
     for container in live {
         match container.meta.state.as_str() {

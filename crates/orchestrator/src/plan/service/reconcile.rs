@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remuda_model::states::*;
-use remuda_model::{Container, Service};
+use remuda_model::{Container, Leaving, Service};
 use remuda_schema::{Row, Time};
 
 use super::log::Log;
+use super::moves::{self, Verdict};
 use super::units::{
     Members, Unit, group, is_up, meets_host_labels, members, ran_once, references, scheduler_labels, wanted,
 };
@@ -87,8 +88,19 @@ pub fn pass(
 ) -> (Option<String>, bool) {
     let Members { live, leaving, outgoing } = members(world, row.meta.id);
     let (exchange, returning) = (Exchange::under_way(row), Returning::of(world, row));
-    let mut pass =
-        Pass { world, row, moment, leaving, exchange, returning, log: Log::default(), waiting: None, settled: true };
+    let mut pass = Pass {
+        world,
+        row,
+        moment,
+        leaving,
+        exchange,
+        returning,
+        log: Log::default(),
+        waiting: None,
+        settled: true,
+        stays: None,
+        n_replaced: moves::n_replaced(world),
+    };
     let mut keep: Vec<Unit<'_>> = Vec::new();
     let units = group(&live);
     let may_replace = replace::may_replace(row, &units);
@@ -107,11 +119,19 @@ pub fn pass(
         }
     }
     create::missing(&mut pass, keep, next, plan);
+    tell_stay(row, next, pass.stays.take());
     if pass.settled {
         retained::give_up_unused(world, row, next, plan);
     }
     plan.steps.extend(pass.log.steps(row));
     (pass.waiting, pass.settled)
+}
+
+/// What stays where it should not is told while nothing else is.
+fn tell_stay(row: &Row<Service>, next: &mut Row<Service>, stays: Option<String>) {
+    if row.meta.state == ACTIVE && !row.meta.progress.failed {
+        next.meta.progress.message = stays;
+    }
 }
 
 /// What one pass has found out.
@@ -125,8 +145,13 @@ pub(super) struct Pass<'a> {
     pub(super) log: Log,
     waiting: Option<String>,
     settled: bool,
+    /// Why a unit is not where it should be.
+    stays: Option<String>,
+    /// How many containers of the project are being replaced.
+    n_replaced: usize,
 }
 
+pub(super) const MOVED: &str = "Service instance that was replaced on another host is removed by service.reconcile";
 const BAD: &str = "Service instance in a bad state is removed by service.reconcile";
 const EXTRA: &str = "Extra service instance is removed by service.reconcile";
 const MISPLACED: &str = "Service instance whose host has no room for its sidekicks is removed by service.reconcile";
@@ -182,11 +207,15 @@ impl<'a> Pass<'a> {
             |row: &Row<Container>| row.health_state.as_deref() == Some(UNHEALTHY) && row.meta.state == RUNNING;
         let doom = if unit.members.values().any(|row| host_is_gone(row)) {
             Some((BAD, "its host is gone"))
+        } else if unit.members.values().any(|row| row.leaving == Some(Leaving::Lost)) {
+            return self.leave(unit, keep, plan);
         } else if self.awaits_exchange(&unit) {
             return keep.push(unit);
+        } else if unit.members.values().any(|row| row.leaving.is_some()) {
+            return self.leave(unit, keep, plan);
         } else if may_replace && unit.members.values().any(|row| unhealthy(row)) {
             if replace::may_overlap(self.row) {
-                return replace::give_way(self, &unit, plan);
+                return replace::give_way(self, &unit, "it is unhealthy", plan);
             }
             Some((UNHEALTHY_ONE, "it is unhealthy"))
         } else {
@@ -224,6 +253,31 @@ impl<'a> Pass<'a> {
         }
         if !unit.members.is_empty() {
             keep.push(unit);
+        }
+    }
+
+    /// A unit that shall not stay where it is.
+    fn leave(&mut self, unit: Unit<'a>, keep: &mut Vec<Unit<'a>>, plan: &mut Plan) {
+        match moves::verdict(self.world, self.row, &unit, self.n_replaced, self.moment) {
+            Verdict::Goes(because) => self.take_unit(unit, BAD, because, plan),
+            Verdict::IsReplaced => {
+                self.n_replaced += unit.members.len();
+                replace::give_way(self, &unit, "it leaves its host", plan);
+            }
+            Verdict::Stays(why) => {
+                let is_news = self.row.meta.progress.message.as_ref() != Some(&why) && self.stays.is_none();
+                if is_news && self.row.meta.state == ACTIVE {
+                    self.log.say_plainly(why.clone());
+                }
+                self.stays.get_or_insert(why);
+                plan.look_again(self.moment.now.plus_ms(self.moment.settings.process_deadline_ms()));
+                keep.push(unit);
+            }
+            Verdict::Waits(why) => {
+                self.wait(Some(why));
+                keep.push(unit);
+            }
+            Verdict::None => keep.push(unit),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Unhealthy units (`scheduling-and-health.md` §8.6): replaced, or kept while too few others are well.
+//! Unhealthy units (`scheduling-and-health.md` §8.6): replaced, or kept while too few others are well; and units that are
+//! well but shall be elsewhere ([`super::moves`]).
 //!
 //! The replacement comes first: the unit *gives way*, that is, gives up its number and goes when the other runs. Where
 //! two of them cannot be there at once (published ports, fixed addresses, volumes, host network, one per host) it goes
@@ -11,7 +12,7 @@ use remuda_model::{Container, InstanceHealthCheck, LaunchConfig, Service, Strate
 use remuda_schema::Row;
 use remuda_store::Claim;
 
-use super::reconcile::{Pass, UNHEALTHY_ONE};
+use super::reconcile::{MOVED, Pass, UNHEALTHY_ONE};
 use super::units::{Unit, group, is_up, wanted};
 use super::{status_of, upgrade};
 use crate::plan::{Plan, Step};
@@ -48,14 +49,14 @@ fn is_free(config: &LaunchConfig) -> bool {
 }
 
 /// The unit leaves its number to another, and runs until that one does.
-pub(super) fn give_way(pass: &mut Pass<'_>, unit: &Unit<'_>, plan: &mut Plan) {
+pub(super) fn give_way(pass: &mut Pass<'_>, unit: &Unit<'_>, because: &str, plan: &mut Plan) {
     for container in unit.members.values() {
         let mut next = (***container).clone();
         next.gives_way = true;
         plan.write(next);
         let claim: Option<Claim> = upgrade::number(container);
         plan.steps.extend(claim.map(Step::Release));
-        pass.log.say("Replaced because it is unhealthy", container);
+        pass.log.say(&format!("Replaced because {because}"), container);
     }
     pass.wait(None);
 }
@@ -70,13 +71,18 @@ pub(super) fn let_go<'a>(
     let configs: Vec<String> = pass.row.launch_configs().iter().map(|(name, _)| (*name).to_owned()).collect();
     for unit in group(outgoing) {
         let successor = keep.iter().find(|other| other.index == unit.index);
+        // One that is well, and only shall be elsewhere, goes for nothing less than one that is well.
+        let moves = unit.members.values().any(|row| row.leaving.is_some());
+        let stands = |row: &Row<Container>| if moves { upgrade::is_good(row) } else { is_up(row) };
         let has_come = successor.is_some_and(|other| {
-            configs.iter().all(|name| other.members.get(name.as_str()).is_some_and(|row| is_up(row)))
+            configs.iter().all(|name| other.members.get(name.as_str()).is_some_and(|row| stands(row)))
         });
-        let in_the_way = successor.is_some_and(|other| other.members.values().any(|row| is_unplaced(row)));
+        let in_the_way = !moves && successor.is_some_and(|other| other.members.values().any(|row| is_unplaced(row)));
         let needless = successor.is_none() && keep.len() >= wanted(pass.row);
         let down = !unit.members.values().all(|row| is_up(row));
-        if has_come || needless || down {
+        if moves && (has_come || needless || down) {
+            pass.take_unit(unit, MOVED, "another has taken its place", plan);
+        } else if has_come || needless || down {
             pass.take_unit(unit, UNHEALTHY_ONE, "it was unhealthy", plan);
         } else if in_the_way {
             pass.take_unit(unit, UNHEALTHY_ONE, "it is unhealthy and in the way of its replacement", plan);

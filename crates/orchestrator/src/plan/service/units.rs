@@ -22,7 +22,7 @@ pub struct Members<'a> {
     pub outgoing: Vec<&'a Arc<Row<Container>>>,
 }
 
-/// The containers that count: those kept of an upgrade do not.
+/// The containers that count: those kept of an upgrade do not, nor those that another has the number of already.
 pub fn members(world: &World, service: i64) -> Members<'_> {
     let mut members = everyone(world, service);
     members.live.retain(|row| is_managed(world, row));
