@@ -56,6 +56,9 @@ impl Error {
 /// Called with a sentence and, when known, percent, while a pull or build goes on.
 pub type Progress = Arc<dyn Fn(String, Option<i64>) + Send + Sync>;
 
+/// A tar, as it arrives.
+pub type Tar = BoxStream<'static, std::io::Result<bytes::Bytes>>;
+
 /// What the engine says about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Info {
@@ -159,7 +162,14 @@ pub trait Engine: Send + Sync + 'static {
 
     fn image_exists<'a>(&'a self, image: &'a str) -> Answer<'a, bool>;
     fn pull<'a>(&'a self, image: &'a str, progress: Progress) -> Answer<'a, ()>;
-    fn build<'a>(&'a self, image: &'a str, build: &'a Build, progress: Progress) -> Answer<'a, ()>;
+    /// Builds the image. `context` is the tar when the server keeps it; any other the engine gets by itself.
+    fn build<'a>(
+        &'a self,
+        image: &'a str,
+        build: &'a Build,
+        context: Option<Tar>,
+        progress: Progress,
+    ) -> Answer<'a, ()>;
 
     /// Creates the volume, or finds it when it is there.
     fn volume_create<'a>(&'a self, volume: &'a VolumePlan) -> Answer<'a, ()>;

@@ -7,6 +7,7 @@
 //! [`network`] what the host is given so that they can ask.
 
 pub mod balancer;
+mod contexts;
 pub mod datapath;
 pub mod dns;
 pub mod engine;

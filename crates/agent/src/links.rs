@@ -17,6 +17,8 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::contexts;
+use crate::engine::Tar;
 use crate::state_dir::Keys;
 use crate::tls;
 
@@ -39,6 +41,10 @@ pub trait Source: Send + Sync + 'static {
     fn connect(&self) -> BoxFuture<'_, Result<Link, Error>>;
     /// The far end of a stream somebody waits for.
     fn stream<'a>(&'a self, open: &'a StreamOpen) -> BoxFuture<'a, Result<Link, Error>>;
+    /// A build context the server keeps. Sources within one process have no files to give.
+    fn build_context<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Result<Tar, String>> {
+        Box::pin(async move { Err(format!("no build context {hash} comes over this connection")) })
+    }
 }
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -106,6 +112,10 @@ impl Source for WebSockets {
             let base = open.server.as_deref().unwrap_or(&self.keys.url);
             self.dial(base, &format!("{STREAM_PATH}/{}", open.stream)).await
         })
+    }
+
+    fn build_context<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Result<Tar, String>> {
+        Box::pin(contexts::get(&self.keys, hash))
     }
 }
 

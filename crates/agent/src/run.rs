@@ -133,6 +133,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
     let tools = Arc::new(Tools {
         engine: host.engine.clone(),
         network: host.network.clone(),
+        server: source.clone(),
         clock: seams.clock.clone(),
         pulls: Pulls::default(),
         starts: Semaphore::new(STARTS_AT_ONCE),

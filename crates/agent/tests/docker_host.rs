@@ -234,9 +234,9 @@ async fn a_build_makes_an_image_and_a_failed_one_says_why() {
         }
     });
     let build = remuda_wire::plan::Build { context: Some(base), ..Default::default() };
-    engine.build("built:1", &build, Arc::new(|_, _| {})).await.expect("builds");
+    engine.build("built:1", &build, None, Arc::new(|_, _| {})).await.expect("builds");
     assert!(engine.image_exists("built:1").await.expect("answers"));
-    let failed = engine.build("built:2", &build, Arc::new(|_, _| {})).await.expect_err("RUN false");
+    let failed = engine.build("built:2", &build, None, Arc::new(|_, _| {})).await.expect_err("RUN false");
     assert!(failed.to_string().contains("returned a non-zero code: 1"), "{failed}");
     assert!(seams.tasks.shut_down(Duration::from_secs(5)).await);
 }

@@ -150,6 +150,7 @@ impl Harness {
             database: String::new(),
             key_file: dir.path().join("key"),
             agents_dir: None,
+            contexts_dir: dir.path().join("contexts"),
             log: "info".into(),
             dev: mode == Mode::Dev,
             simulator: mode != Mode::NoSimulator,

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use remuda_compose::Build;
 use tokio::sync::mpsc;
 
+use crate::commands::images::encoded;
+
 /// Pieces of this size are handed on.
 const PIECE: usize = 256 << 10;
 /// So many of them wait for a slow reader.
@@ -24,6 +26,24 @@ pub fn dockerfile(build: &Build) -> String {
         if !has("Dockerfile") && has("dockerfile") { "dockerfile" } else { "Dockerfile" }.to_owned()
     };
     build.dockerfile.clone().unwrap_or_else(usual)
+}
+
+/// The call that builds an image of it.
+pub fn build_path(build: &Build, image: &str, no_cache: bool) -> String {
+    let args = serde_json::to_string(&build.args).unwrap_or_default();
+    let mut path = format!(
+        "/build?rm=1&forcerm=1&t={}&dockerfile={}&buildargs={}",
+        encoded(image),
+        encoded(&dockerfile(build)),
+        encoded(&args)
+    );
+    if let Some(target) = &build.target {
+        path.push_str(&format!("&target={}", encoded(target)));
+    }
+    if no_cache {
+        path.push_str("&nocache=1");
+    }
+    path
 }
 
 /// The context of a build, made by a thread of its own while it is read.

@@ -1,6 +1,6 @@
 //! The Engine API of a host, through the server: HTTP over the stream that `dockersocket` opens.
 //!
-//! One stream per call, and no task behind it: whoever waits for the answer moves the bytes. Answers are JSON, one value
+//! [`call`] calls one of this machine instead. One stream per call, and no task behind it: whoever waits for the answer moves the bytes. Answers are JSON, one value
 //! a line, as `POST /build` and `POST /images/create` send their progress.
 
 use std::cell::RefCell;
@@ -15,7 +15,8 @@ use hyper::body::{Body, Frame};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -36,7 +37,21 @@ pub struct Call {
     /// With its query.
     pub path: String,
     pub content_type: Option<&'static str>,
+    /// For pushes: what the registry wants to know, in base64.
+    pub registry_auth: Option<String>,
     pub body: Upload,
+}
+
+impl Call {
+    /// A call without body.
+    pub fn bare(method: Method, path: String) -> Call {
+        Call { method, path, content_type: None, registry_auth: None, body: Upload::none() }
+    }
+
+    /// A call that sends a tar.
+    pub fn tar(path: String, body: Upload) -> Call {
+        Call { body, content_type: Some("application/x-tar"), ..Call::bare(Method::POST, path) }
+    }
 }
 
 /// Body of a call, piece by piece, as somebody makes it.
@@ -127,13 +142,30 @@ async fn pump(socket: Socket, far: DuplexStream) -> Option<String> {
     reason.filter(|reason| !reason.is_empty())
 }
 
-async fn talk(near: DuplexStream, call: Call, mut watch: impl FnMut(&Value)) -> Result<(), String> {
+/// Calls the engine at `unix://PATH` or `tcp://HOST:PORT`, as the command line of Docker would: no server between.
+pub async fn call(address: &str, call: Call, watch: impl FnMut(&Value)) -> Result<(), String> {
+    let failed = |error: io::Error| format!("no engine answers at {address}: {error}");
+    match (address.strip_prefix("unix://"), address.strip_prefix("tcp://")) {
+        (Some(path), _) => talk(UnixStream::connect(path).await.map_err(failed)?, call, watch).await,
+        (_, Some(host)) => talk(TcpStream::connect(host).await.map_err(failed)?, call, watch).await,
+        _ => Err(format!("`{address}` is not the address of an engine: write `unix://PATH` or `tcp://HOST:PORT`")),
+    }
+}
+
+async fn talk(
+    near: impl AsyncRead + AsyncWrite + Unpin,
+    call: Call,
+    mut watch: impl FnMut(&Value),
+) -> Result<(), String> {
     let text = |error: hyper::Error| error.to_string();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.map_err(text)?;
     let answer = async {
         let mut request = Request::builder().method(call.method).uri(call.path).header("host", "docker");
         if let Some(kind) = call.content_type {
             request = request.header("content-type", kind);
+        }
+        if let Some(credentials) = &call.registry_auth {
+            request = request.header("x-registry-auth", credentials.as_str());
         }
         let request = request.body(call.body).map_err(|error| error.to_string())?;
         let answer = sender.send_request(request).await.map_err(text)?;

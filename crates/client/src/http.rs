@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
 
@@ -276,6 +276,31 @@ impl Client {
 
     async fn read(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Value, Error> {
         let answer = self.send(method.clone(), url, body).await?;
+        self.understood(&method, url, answer).await
+    }
+
+    /// A body that is no JSON, however long it takes.
+    pub(crate) async fn send_body(
+        &self,
+        method: Method,
+        url: &str,
+        content_type: &'static str,
+        body: reqwest::Body,
+    ) -> Result<Value, Error> {
+        let mut request = self.http.request(method.clone(), parse(url)?).header(CONTENT_TYPE, content_type).body(body);
+        if let Some((key, secret)) = self.credentials() {
+            request = request.basic_auth(key, Some(secret));
+        }
+        let answer = request.send().await.map_err(|error| unreachable(url, error))?;
+        self.understood(&method, url, answer).await
+    }
+
+    /// A request without body, as it is answered.
+    pub(crate) async fn ask(&self, method: Method, url: &str) -> Result<reqwest::Response, Error> {
+        self.send(method, url, None).await
+    }
+
+    async fn understood(&self, method: &Method, url: &str, answer: reqwest::Response) -> Result<Value, Error> {
         let status = answer.status();
         let text = answer.text().await.map_err(|error| unreachable(url, error))?;
         let parsed: Option<Value> = serde_json::from_str(&text).ok();

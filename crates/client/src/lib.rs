@@ -5,6 +5,7 @@
 //! calls the Engine API of a host through the server.
 //! Resources stay JSON with accessors: the schema belongs to the server, and an older or newer one must do.
 
+pub mod build_context;
 pub mod engine;
 pub mod error;
 pub mod events;

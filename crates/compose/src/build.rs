@@ -1,5 +1,6 @@
 //! `build`: remote contexts go into the launch config, directories are for the caller to send (`compose.md` §11).
 
+use remuda_model::build_context;
 use serde_json::{Map, Value as Json, json};
 
 use crate::context::Context;
@@ -57,18 +58,29 @@ pub fn build(context: &mut Context<'_>, draft: &mut Draft, stack: &str, node: &N
     let labels = value.get("args").map(values::labels);
     let args = labels.and_then(|args| context.take(&path, args)).unwrap_or_default();
     if is_remote {
-        if has_inline || value.part("target").is_some() {
-            context.problem(value.place, &path, "`dockerfile_inline` and `target` need a directory");
+        if has_inline {
+            context.problem(value.place, &path, "`dockerfile_inline` needs a directory");
         }
         let mut build = Map::from_iter([("remote".to_owned(), Json::String(written.clone()))]);
         build.extend(remote_dockerfile.clone().map(|dockerfile| ("dockerfile".to_owned(), dockerfile.into())));
+        build.extend((!args.is_empty()).then(|| ("args".to_owned(), json!(args))));
+        build.extend(value.part("target").map(|target| ("target".to_owned(), target.into())));
         draft.put("build", Some(Json::Object(build)));
-        if !args.is_empty() {
-            context.warn(value.place, &path, "`args` have no effect on a remote context");
-        }
         if draft.image.is_empty() {
             let what = json!([written, remote_dockerfile, args]);
             draft.image = format!("{stack}_{}:{}", draft.name, &crate::hash::hex(what.to_string().as_bytes())[..12]);
+        }
+        return;
+    }
+    if build_context::hash_of(&written).is_some() {
+        // An export of a service whose context the server keeps.
+        let mut build = Map::from_iter([("context".to_owned(), Json::String(written))]);
+        build.extend(remote_dockerfile.map(|dockerfile| ("dockerfile".to_owned(), dockerfile.into())));
+        build.extend((!args.is_empty()).then(|| ("args".to_owned(), json!(args))));
+        build.extend(value.part("target").map(|target| ("target".to_owned(), target.into())));
+        draft.put("build", Some(Json::Object(build)));
+        if draft.image.is_empty() {
+            context.problem(value.place, &path, "needs `image` beside a context that the server keeps");
         }
         return;
     }

@@ -202,12 +202,15 @@ fn limits(value: &Json) -> Json {
 
 fn build(out: &mut Map<String, Json>, build: &Json, format: Format) {
     let Some(context) = build["remote"].as_str().or_else(|| build["context"].as_str()) else { return };
-    if format == Format::V1 {
+    let says_more = !is_empty(&build["args"]) || !is_empty(&build["target"]);
+    if format == Format::V1 && !says_more {
         out.insert("build".to_owned(), context.into());
         put(out, "dockerfile", build["dockerfile"].clone());
     } else {
         let mut section = Map::from_iter([("context".to_owned(), Json::String(context.to_owned()))]);
-        put(&mut section, "dockerfile", build["dockerfile"].clone());
+        for key in ["dockerfile", "args", "target"] {
+            put(&mut section, key, build[key].clone());
+        }
         out.insert("build".to_owned(), Json::Object(section));
     }
 }

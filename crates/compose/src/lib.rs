@@ -10,6 +10,7 @@
 mod assemble;
 mod balancer;
 mod build;
+mod built;
 mod context;
 mod convert;
 mod deploy;

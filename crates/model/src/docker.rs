@@ -36,7 +36,10 @@ pub struct LogConfig {
 #[serde(rename_all = "camelCase", default)]
 #[resource(id = "dockerBuild", access(project = "cr", user = "r", admin = "r", service = "cr"))]
 pub struct DockerBuild {
-    /// URL of the build context.
+    /// Values of the Dockerfile's `ARG`s.
+    #[field(create, nullable)]
+    pub args: Option<BTreeMap<String, String>>,
+    /// The build context: one the server keeps, as `/v1/buildcontexts/HASH`, or the URL of a tar.
     #[field(create, nullable, transform = "")]
     pub context: Option<String>,
     /// Name of the Dockerfile.
@@ -54,6 +57,9 @@ pub struct DockerBuild {
     /// Remove intermediate containers.
     #[field(create)]
     pub rm: bool,
+    /// Stage of the Dockerfile to build; the last one when absent.
+    #[field(create, nullable)]
+    pub target: Option<String>,
 }
 
 /// Limits of a container at one block device.

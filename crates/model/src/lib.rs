@@ -12,6 +12,7 @@ pub mod machines;
 pub mod states;
 
 pub mod address;
+pub mod build_context;
 pub mod docker_name;
 pub mod labels;
 pub mod names;

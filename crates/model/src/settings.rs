@@ -44,6 +44,9 @@ pub const SETTINGS: &[Known] = &[
     public("api.ui.index", "local", "Page that browsers are sent to"),
     private("audit_log.purge.after.seconds", "7776000", "Seconds for which the audit log is kept"),
     private("bootstrap.required.image", "remuda/agent", "Image of the agent shown with a registration token"),
+    private("build.context.keep.seconds", "604800", "Seconds for which a build context is kept that no service names"),
+    private("build.context.max.bytes", "2147483648", "Bytes a build context may have"),
+    private("build.context.max.count", "100", "Build contexts kept for one project at a time"),
     public("catalog.url", "", "Where templates come from"),
     public("cattle.version", "", "Version of the server"),
     private(

@@ -141,11 +141,13 @@ fn spec(world: &World, row: &Row<Container>) -> ContainerSpec {
         },
         build: row.build.as_ref().filter(|build| build.context.is_some() || build.remote.is_some()).map(|build| {
             Build {
+                args: build.args.clone().unwrap_or_default(),
                 context: build.context.clone(),
                 remote: build.remote.clone(),
                 dockerfile: build.dockerfile.clone(),
                 no_cache: build.nocache,
                 force_rm: build.forcerm,
+                target: build.target.clone().filter(|target| !target.is_empty()),
             }
         }),
         command: row.command.clone(),

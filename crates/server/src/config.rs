@@ -30,6 +30,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR", env = "REMUDA_AGENTS_DIR")]
     pub agents_dir: Option<PathBuf>,
 
+    /// Directory for build contexts; servers of one database share one [default: DATA_DIR/contexts]
+    #[arg(long, value_name = "DIR", env = "REMUDA_CONTEXTS_DIR")]
+    pub contexts_dir: Option<PathBuf>,
+
     /// What to log: a level, or directives such as `info,remuda_server=debug` [default: info]
     #[arg(long, value_name = "FILTER", env = "REMUDA_LOG")]
     pub log: Option<String>,
@@ -57,6 +61,8 @@ pub struct ServerOptions {
     pub database: String,
     pub key_file: PathBuf,
     pub agents_dir: Option<PathBuf>,
+    /// Build contexts of compose files.
+    pub contexts_dir: PathBuf,
     pub log: String,
     pub dev: bool,
     pub simulator: bool,
@@ -100,6 +106,7 @@ impl ServerArgs {
             database: self.database.or(file.database),
             key_file: self.key_file.or(file.key_file),
             agents_dir: self.agents_dir.or(file.agents_dir),
+            contexts_dir: self.contexts_dir.or(file.contexts_dir),
             log: self.log.or(file.log),
             dev: self.dev || file.dev,
             simulator: self.simulator || file.simulator,
@@ -124,12 +131,14 @@ impl ServerArgs {
             name.push(".key");
             PathBuf::from(name)
         });
+        let contexts_dir = self.contexts_dir.unwrap_or_else(|| data_dir.join("contexts"));
         Ok(ServerOptions {
             listen,
             data_dir,
             database,
             key_file,
             agents_dir: self.agents_dir,
+            contexts_dir,
             log: self.log.unwrap_or_else(|| "info".to_owned()),
             dev,
             simulator: self.simulator,
@@ -165,6 +174,7 @@ mod tests {
                 database: "sqlite:///d/remuda.db".into(),
                 key_file: "/d.key".into(),
                 agents_dir: None,
+                contexts_dir: "/d/contexts".into(),
                 log: "info".into(),
                 dev: false,
                 simulator: true,

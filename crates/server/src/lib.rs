@@ -15,6 +15,7 @@ pub mod bootstrap;
 pub mod call;
 pub mod client_certificate;
 pub mod config;
+pub mod contexts;
 pub mod dispatch;
 pub mod failure;
 pub mod handlers;

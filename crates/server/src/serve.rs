@@ -21,13 +21,14 @@ use tower::ServiceExt;
 use crate::access::Tokens;
 use crate::bootstrap::{self, AdminKey};
 use crate::config::ServerOptions;
+use crate::contexts::{self, Shelf};
 use crate::dispatch::{self, Peer};
 use crate::failure::Failure;
 use crate::hub::sessions::Sessions;
 use crate::hub::{self, Hub};
 use crate::metrics::Metrics;
 use crate::settings::Book;
-use crate::state::{Inner, MAX_REQUESTS, ServerState, VERSION};
+use crate::state::{Inner, MAX_REQUESTS, MAX_UPLOADS, ServerState, VERSION};
 use crate::streams::{self, Streams};
 use crate::{ops, proxy_protocol, scripts, subscribe};
 
@@ -70,6 +71,7 @@ impl Running {
     /// Stops accepting, ends streams with a reason, lets requests under way finish. `false`: some did not in time.
     pub async fn shut_down(self) -> bool {
         self.state.slots.close();
+        self.state.uploads.close();
         self.state.seams.tasks.shut_down(DRAIN_WITHIN).await
     }
 }
@@ -117,6 +119,8 @@ pub async fn open(
         metrics: Metrics::default(),
         sessions: Sessions::new(seams.random.clone()),
         public_key,
+        contexts: Shelf::new(options.contexts_dir.clone()),
+        uploads: Semaphore::new(MAX_UPLOADS),
         slots: Semaphore::new(MAX_REQUESTS),
         events: subscribe::Events::default(),
         options,
@@ -140,6 +144,7 @@ pub fn router(state: ServerState) -> Router {
     let guard = middleware::from_fn_with_state(state.clone(), dispatch::guard);
     Router::new()
         .merge(ops::routes(state.clone()))
+        .merge(contexts::routes::routes(state.clone()))
         .merge(streams::routes(streams))
         .merge(hub::routes(hub(&state), agents(state.clone())))
         .fallback_service(Router::new().fallback(dispatch::dispatch).with_state(state))
@@ -179,6 +184,7 @@ pub async fn start(
     let seams = Seams { tasks: seams.tasks.child(), ..seams };
     let state = open(options, store, orchestrator, seams, seal).await?;
     let admin_key = bootstrap::prepare(&state, address).await.map_err(StartError::First)?;
+    state.seams.tasks.spawn_until_stopped("build contexts", contexts::keep::run(state.clone()));
     state.seams.tasks.spawn("listener", accept(state.clone(), listener));
     Ok(Running { address, state, admin_key })
 }

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::access::{Claim, Invalid, Tokens};
 use crate::auth::{self, Asked, Principal};
 use crate::config::ServerOptions;
+use crate::contexts::Shelf;
 use crate::failure::Failure;
 use crate::hub::sessions::Sessions;
 use crate::metrics::Metrics;
@@ -25,6 +26,8 @@ use remuda_store::Seal;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Requests answered at one time; more wait their turn, each holding at most its body.
 pub const MAX_REQUESTS: usize = 512;
+/// Build contexts that arrive at one time.
+pub const MAX_UPLOADS: usize = 8;
 
 /// The state of a server. Clones share it.
 #[derive(Clone)]
@@ -44,6 +47,10 @@ pub struct Inner {
     pub sessions: Sessions,
     /// PEM of the public key at `/v1/scripts/api.crt`.
     pub public_key: String,
+    /// Build contexts of compose files.
+    pub contexts: Shelf,
+    /// Contexts that arrive at one time; more wait their turn.
+    pub(crate) uploads: Semaphore,
     pub(crate) slots: Semaphore,
     /// Events for subscribers.
     pub(crate) events: crate::subscribe::Events,

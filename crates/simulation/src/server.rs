@@ -56,6 +56,7 @@ impl Server {
             database: String::new(),
             key_file: "/nowhere".into(),
             agents_dir: None,
+            contexts_dir: "contexts".into(),
             log: String::new(),
             dev: true,
             simulator: true,

@@ -190,13 +190,15 @@ pub enum Pull {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Build {
-    /// URL of a tar.
+    pub args: BTreeMap<String, String>,
+    /// One the server keeps (`remuda_model::build_context`), or the URL of a tar.
     pub context: Option<String>,
     /// Git URL, fetched by the engine.
     pub remote: Option<String>,
     pub dockerfile: Option<String>,
     pub no_cache: bool,
     pub force_rm: bool,
+    pub target: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

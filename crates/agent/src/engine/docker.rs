@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::engine::http::{self, Address, Client, Payload, escaped, output};
 use crate::engine::{
-    Answer, Engine, Error, Event, ExecQuery, Info, Listed, LogsQuery, Output, Process, Progress, Socket, inspect,
+    Answer, Engine, Error, Event, ExecQuery, Info, Listed, LogsQuery, Output, Process, Progress, Socket, Tar, inspect,
 };
 use crate::health::probe::{Prober, Sockets};
 use crate::tls;
@@ -83,11 +83,23 @@ impl DockerEngine {
         Ok(())
     }
 
-    async fn build_image(&self, image: &str, build: &Build, progress: Progress) -> Result<(), Error> {
+    async fn build_image(
+        &self,
+        image: &str,
+        build: &Build,
+        context: Option<Tar>,
+        progress: Progress,
+    ) -> Result<(), Error> {
         let mut path = format!("/build?rm=true&t={}", escaped(image));
         let mut ask = |key: &str, value: &str| path.push_str(&format!("&{key}={}", escaped(value)));
         if let Some(dockerfile) = build.dockerfile.as_deref().filter(|name| !name.is_empty()) {
             ask("dockerfile", dockerfile);
+        }
+        if !build.args.is_empty() {
+            ask("buildargs", &json!(build.args).to_string());
+        }
+        if let Some(target) = &build.target {
+            ask("target", target);
         }
         if build.no_cache {
             ask("nocache", "true");
@@ -96,6 +108,7 @@ impl DockerEngine {
             ask("forcerm", "true");
         }
         let payload = match (&build.context, &build.remote) {
+            _ if context.is_some() => context.map_or(Payload::None, Payload::Tar),
             (Some(context), _) if !context.is_empty() => Payload::Tar(self.download(context).await?),
             (_, Some(remote)) if !remote.is_empty() => {
                 ask("remote", &remote.replace("git@github.com:", "git://github.com/"));
@@ -300,8 +313,14 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn build<'a>(&'a self, image: &'a str, build: &'a Build, progress: Progress) -> Answer<'a, ()> {
-        Box::pin(self.build_image(image, build, progress))
+    fn build<'a>(
+        &'a self,
+        image: &'a str,
+        build: &'a Build,
+        context: Option<Tar>,
+        progress: Progress,
+    ) -> Answer<'a, ()> {
+        Box::pin(self.build_image(image, build, context, progress))
     }
 
     fn volume_create<'a>(&'a self, volume: &'a VolumePlan) -> Answer<'a, ()> {

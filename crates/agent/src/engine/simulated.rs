@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::broadcast;
 
 use crate::engine::{
-    Answer, Engine, Error, Event, ExecQuery, Info, Listed, LogsQuery, Output, Process, Progress, Socket, inspect,
+    Answer, Engine, Error, Event, ExecQuery, Info, Listed, LogsQuery, Output, Process, Progress, Socket, Tar, inspect,
 };
 
 pub mod behaviour;
@@ -116,6 +116,8 @@ struct State {
     trouble: Trouble,
     containers: BTreeMap<String, Container>,
     images: BTreeSet<String>,
+    /// Images that were built, with the bytes of their contexts.
+    builds: Vec<(String, usize)>,
     volumes: BTreeMap<String, VolumePlan>,
     networks: BTreeMap<String, Value>,
     execs: BTreeMap<String, Option<i64>>,
@@ -198,6 +200,11 @@ impl Simulated {
             Some(_) => Finding::Failed("the simulated program does not answer".to_owned()),
             None => Finding::Failed("the simulated container does not run".to_owned()),
         }
+    }
+
+    /// What was built here: image, and bytes of its context.
+    pub fn builds(&self) -> Vec<(String, usize)> {
+        self.state().builds.clone()
     }
 
     /// Id, name, uuid label and status of every container: what somebody at the machine would see, also while the
@@ -824,9 +831,23 @@ impl Engine for Simulated {
         boxed(self.troubled(self.pull_image(image, progress)))
     }
 
-    fn build<'a>(&'a self, image: &'a str, _build: &'a Build, progress: Progress) -> Answer<'a, ()> {
+    fn build<'a>(
+        &'a self,
+        image: &'a str,
+        _build: &'a Build,
+        context: Option<Tar>,
+        progress: Progress,
+    ) -> Answer<'a, ()> {
         boxed(async move {
             drop(self.answering()?);
+            let mut n_bytes = 0;
+            if let Some(mut context) = context {
+                while let Some(piece) = context.next().await {
+                    let broken = |error: std::io::Error| Error::Refused { status: 500, message: error.to_string() };
+                    n_bytes += piece.map_err(broken)?.len();
+                }
+            }
+            self.answering()?.builds.push((image.to_owned(), n_bytes));
             progress("Step 1/1 : FROM scratch".to_owned(), None);
             self.pause(self.inner.latency.pull).await;
             if behaviour::read(image, &BTreeMap::new()).pull_fail {

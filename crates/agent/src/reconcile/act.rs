@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use remuda_model::build_context;
 use remuda_runtime::Clock;
 use remuda_wire::observe::Status;
 use remuda_wire::plan::{ContainerPlan, NetworkMode, NetworkPlan, Pull, Removal};
@@ -18,12 +19,18 @@ use crate::engine::inspect::{self, Container};
 use crate::engine::spec::{self, Here};
 use crate::engine::{Engine, Error, Progress};
 use crate::host_network::{HostNetwork, Problem};
+use crate::links::Source;
 use crate::reconcile::decide::{Action, Start};
+
+/// A build that says nothing for that long is still there.
+const REPEAT_AFTER: Duration = Duration::from_secs(30);
 
 /// What actions work with.
 pub struct Tools {
     pub engine: Arc<dyn Engine>,
     pub network: Arc<dyn HostNetwork>,
+    /// Where build contexts come from.
+    pub server: Arc<dyn Source>,
     pub clock: Clock,
     /// One pull of an image at a time; the others find it there.
     pub pulls: Pulls,
@@ -271,13 +278,54 @@ async fn image(tools: &Tools, plan: &ContainerPlan, progress: Progress) -> Resul
     let image = &plan.spec.image;
     match &plan.spec.build {
         Some(build) => {
+            let failed = |source| Failure::Build { image: image.clone(), source };
             let lock = tools.pulls.lock(image);
             let _turn = lock.lock().await;
-            let built = tools.engine.build(image, build, progress).await;
-            built.map_err(|source| Failure::Build { image: image.clone(), source })
+            // Once per host: what is built anew has a name of its own (`compose.md` §11).
+            if tools.engine.image_exists(image).await.map_err(failed)? {
+                return Ok(());
+            }
+            let kept = build.context.as_deref().and_then(build_context::hash_of);
+            let context = match kept {
+                Some(hash) => {
+                    progress(format!("Building {image}: getting the build context"), None);
+                    let got = tools.server.build_context(hash).await;
+                    Some(got.map_err(|message| failed(Error::Refused { status: 502, message }))?)
+                }
+                None => None,
+            };
+            let said = Arc::new(Mutex::new(format!("Building {image}")));
+            let built = tools.engine.build(image, build, context, spoken(image, &said, &progress));
+            while_told(tools, built, &said, &progress).await.map_err(failed)
         }
         None if plan.spec.pull == Pull::Always => pull(tools, image, true, progress).await,
         None => Ok(()),
+    }
+}
+
+/// What a build says, with the image before it.
+fn spoken(image: &str, said: &Arc<Mutex<String>>, progress: &Progress) -> Progress {
+    let (image, said, progress) = (image.to_owned(), Arc::clone(said), Arc::clone(progress));
+    Arc::new(move |line: String, percent| {
+        let text = format!("Building {image}: {line}");
+        text.clone_into(&mut said.lock().unwrap_or_else(PoisonError::into_inner));
+        progress(text, percent);
+    })
+}
+
+/// A step of a build may be silent for as long as a compiler takes. Its last words are repeated, so that the server
+/// goes on waiting.
+async fn while_told<T>(tools: &Tools, built: impl Future<Output = T>, said: &Mutex<String>, progress: &Progress) -> T {
+    let mut built = std::pin::pin!(built);
+    loop {
+        tokio::select! {
+            biased;
+            built = &mut built => return built,
+            () = tools.clock.sleep(REPEAT_AFTER) => {
+                let text = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                progress(text, None);
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod affinity;
 mod audit;
 mod bad_input;
+mod build_contexts;
 mod conventions;
 mod error_index;
 mod errors;

@@ -4,6 +4,8 @@ use remuda_compose::export::{Export, Exported, Format as Form, export};
 use remuda_compose::{Condition, Service, order};
 use serde_json::{Map, Value, json};
 
+use crate::commands::images::When;
+use crate::contexts;
 use crate::failure::{Failure, exit};
 use crate::globals::{Globals, ProjectOptions};
 use crate::output::{Format, Out};
@@ -36,9 +38,12 @@ pub struct Args {
     explain: bool,
 }
 
-pub fn run(globals: &Globals, args: &Args) -> Result<u8, Failure> {
+pub async fn run(globals: &Globals, args: &Args) -> Result<u8, Failure> {
     let out = session::out(globals);
-    let project = project::load(globals, &Progress::new(globals.progress))?;
+    let mut project = project::load(globals, &Progress::new(globals.progress))?;
+    if args.hash || args.images || out.format == Format::Api {
+        contexts::name(&mut project.compiled.services, When::Missing).await?;
+    }
     let services = &project.compiled.services;
     if args.services {
         services.iter().try_for_each(|service| out.line(&service.name))?;

@@ -14,7 +14,7 @@ use crate::globals::ProjectOptions;
 use crate::project;
 use crate::resolve::Kind;
 use crate::session::Session;
-use crate::{complete, context, items, plan};
+use crate::{complete, context, contexts, items, local_engine, plan};
 
 /// Pull the images of compose files on hosts.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub struct PullArgs {
 /// Build the images of compose files on hosts.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  remuda build\n  remuda build web --host node3\n\nThe directory is sent to each host, whose engine builds. See also: up --build, pull"
+    after_help = "Examples:\n  remuda build\n  remuda build web --host node3\n\nThe directory is sent to each host, whose engine builds. `remuda up` alone has hosts build what they need.\n\nSee also: up --build, pull"
 )]
 pub struct BuildArgs {
     #[command(flatten)]
@@ -54,12 +54,20 @@ pub struct BuildArgs {
     pub no_cache: bool,
 }
 
-/// When `up` builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When and where `up` has images built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
-    Always,
-    /// Where a host has no image of that name.
+    /// By each host that runs a container of it and has no image of that name.
+    #[default]
     Missing,
+    /// By every active host, now, also where there is one.
+    Always,
+    /// Here, when this machine is the only host.
+    Local,
+    /// Here, and pushed to the registry its name begins with.
+    Push,
+    /// Never: it is there, or may not be needed.
+    Never,
 }
 
 /// So many hosts are busy at the same time.
@@ -74,14 +82,15 @@ pub async fn pull(session: &Session, args: PullArgs) -> Result<u8, Failure> {
 }
 
 pub async fn build(session: &Session, args: BuildArgs) -> Result<u8, Failure> {
-    let project = project::load_named(&session.globals, &session.progress, &args.services)?;
+    let mut project = project::load_named(&session.globals, &session.progress, &args.services)?;
+    contexts::name(&mut project.compiled.services, When::Missing).await?;
     let services = chosen(&project.compiled.services, &args.services)?;
     if services.iter().all(|service| service.builds.is_empty()) {
         session.progress.note("nothing to build: no service has a `build` with a directory");
         return Ok(exit::DONE);
     }
     let hosts = hosts(session, &args.host).await?;
-    let failures = build_on(session, &services, &hosts, When::Always, args.no_cache).await;
+    let failures = build_on(session, &services, &hosts, args.no_cache).await;
     report(session, failures).map_or(Ok(exit::DONE), Err)
 }
 
@@ -134,19 +143,10 @@ pub async fn pull_on(session: &Session, services: &[&Service], hosts: &[Resource
 }
 
 /// Builds what is to be built, each image once per host.
-pub async fn build_on(
-    session: &Session,
-    services: &[&Service],
-    hosts: &[Resource],
-    when: When,
-    no_cache: bool,
-) -> Vec<Failure> {
+pub async fn build_on(session: &Session, services: &[&Service], hosts: &[Resource], no_cache: bool) -> Vec<Failure> {
     let builds: Vec<(&Build, String)> = services.iter().flat_map(|service| images_built(service)).collect();
     let work = builds.iter().flat_map(|build| hosts.iter().map(move |host| (build, host)));
     each(work, async |((build, image), host)| {
-        if when == When::Missing && has(session, host, image).await? {
-            return Ok(());
-        }
         let title = format!("{} {image}", items::host_name(host));
         session.progress.say(&title, "building", None);
         let outcome = build_one(session, host, build, image, no_cache, &title).await;
@@ -169,23 +169,29 @@ async fn each<T>(work: impl Iterator<Item = T>, step: impl AsyncFn(T) -> Result<
 }
 
 /// The builds of a service and what their images are called.
-fn images_built(service: &Service) -> Vec<(&Build, String)> {
-    let image = |build: &Build| {
-        let none = Vec::new();
-        let secondaries = service.api.get("secondaryLaunchConfigs").and_then(Value::as_array).unwrap_or(&none);
-        let config = match build.launch_config == service.name {
-            true => service.api.get("launchConfig"),
-            false => secondaries.iter().find(|config| config["name"] == build.launch_config.as_str()),
-        };
-        let uuid = config.and_then(|config| config["imageUuid"].as_str()).unwrap_or_default();
-        uuid.strip_prefix("docker:").unwrap_or(uuid).to_owned()
-    };
-    service.builds.iter().map(|build| (build, image(build))).collect()
+fn images_built(service: &Service) -> impl Iterator<Item = (&Build, String)> {
+    service.builds.iter().map(|build| (build, service.image_of(&build.launch_config)))
 }
 
-async fn has(session: &Session, host: &Resource, image: &str) -> Result<bool, Failure> {
+/// Builds on this machine, each image once, and pushes it if that is wanted.
+pub async fn build_here(session: &Session, services: &[&Service], is_pushed: bool) -> Vec<Failure> {
+    let builds: BTreeMap<String, &Build> =
+        services.iter().flat_map(|service| images_built(service)).map(|(build, image)| (image, build)).collect();
+    let mut failures = Vec::new();
+    for (image, build) in builds {
+        let mut outcome = local_engine::build(session, build, &image).await;
+        if outcome.is_ok() && is_pushed {
+            outcome = local_engine::push(session, &image).await;
+        }
+        failures.extend(outcome.err());
+    }
+    failures
+}
+
+/// Whether the engine of a host has an image of that name.
+pub async fn has(session: &Session, host: &Resource, image: &str) -> Result<bool, Failure> {
     let path = format!("/images/{}/json", encoded(image));
-    let call = Call { method: Method::GET, path, content_type: None, body: Upload::none() };
+    let call = Call::bare(Method::GET, path);
     match session.client.engine(host, call, |_| {}).await {
         Ok(()) => Ok(true),
         Err(remuda_client::Error::Failed { message, .. }) if message.to_lowercase().contains("no such image") => {
@@ -200,7 +206,7 @@ async fn pull_one(session: &Session, host: &Resource, image: &str, title: &str) 
     let last = image.rsplit('/').next().unwrap_or(image);
     let tag = if last.contains([':', '@']) { String::new() } else { "&tag=latest".to_owned() };
     let path = format!("/images/create?fromImage={}{tag}", encoded(image));
-    let call = Call { method: Method::POST, path, content_type: None, body: Upload::none() };
+    let call = Call::bare(Method::POST, path);
     let mut layers = Layers::default();
     let watch = |line: &Value| {
         let text = layers.hear(line);
@@ -217,21 +223,8 @@ async fn build_one(
     no_cache: bool,
     title: &str,
 ) -> Result<(), Failure> {
-    let args = serde_json::to_string(&build.args).unwrap_or_default();
-    let mut path = format!(
-        "/build?rm=1&forcerm=1&t={}&dockerfile={}&buildargs={}",
-        encoded(image),
-        encoded(&context::dockerfile(build)),
-        encoded(&args)
-    );
-    if let Some(target) = &build.target {
-        path.push_str(&format!("&target={}", encoded(target)));
-    }
-    if no_cache {
-        path.push_str("&nocache=1");
-    }
-    let body = Upload::from(context::tar(build));
-    let call = Call { method: Method::POST, path, content_type: Some("application/x-tar"), body };
+    let path = context::build_path(build, image, no_cache);
+    let call = Call::tar(path, Upload::from(context::tar(build)));
     let watch = |line: &Value| {
         let said = line.get("stream").and_then(Value::as_str).map(str::trim).filter(|said| !said.is_empty());
         if let Some(said) = said {
@@ -264,7 +257,7 @@ impl Layers {
 }
 
 /// For a query or a path.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

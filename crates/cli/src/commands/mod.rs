@@ -150,7 +150,7 @@ pub async fn run(globals: Globals, mut command: Command, root: clap::Command) ->
         Command::Create(args) => up::create(&open.await?, args).await,
         Command::Down(args) => down::run(&open.await?, args).await,
         Command::Diff(args) => up::diff(&open.await?, args).await,
-        Command::Config(args) => config::run(&globals, &args),
+        Command::Config(args) => config::run(&globals, &args).await,
         Command::Pull(args) => images::pull(&open.await?, args).await,
         Command::Build(args) => images::build(&open.await?, args).await,
         Command::Export(args) => export::run(&open.await?, args).await,

@@ -8,14 +8,15 @@ use remuda_compose::{Kind, Service};
 use serde_json::Value;
 
 use crate::apply::{Applied, Patience, apply};
+use crate::commands::images::When;
 use crate::commands::{images, logs};
-use crate::complete;
 use crate::failure::{Failure, exit};
 use crate::globals::{ProjectOptions, WaitOptions, duration, interval};
 use crate::output::Format;
 use crate::plan::{Goal, Plan, Step, Upgrade, Wish, Work, plan, shown};
 use crate::project::{self, Project};
 use crate::session::Session;
+use crate::{complete, contexts, local_engine};
 
 /// Create, upgrade and start the services of compose files.
 #[derive(Debug, Default, clap::Args)]
@@ -51,14 +52,33 @@ pub struct Args {
     /// Pull images on every active host first
     #[arg(short, long)]
     pub pull: bool,
-    /// Build images first, also where there are some of that name
-    #[arg(long, conflicts_with = "no_build")]
-    pub build: bool,
+    /// Build images first, also where there are some of that name: on every active host, on this machine if it is the
+    /// only one, or here to push them to their registry
+    #[arg(
+        long,
+        value_name = "WHERE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "hosts",
+        conflicts_with = "no_build"
+    )]
+    pub build: Option<Where>,
     /// Take images as they are on the hosts
     #[arg(long)]
     pub no_build: bool,
     #[command(flatten)]
     pub upgrade: UpgradeOptions,
+}
+
+/// Where `--build` builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Where {
+    /// Every active host
+    Hosts,
+    /// The engine of this machine, which is the only host
+    Local,
+    /// The engine of this machine; the image goes to the registry its name begins with
+    Push,
 }
 
 /// What happens to services that are other than their file.
@@ -122,21 +142,23 @@ pub struct DiffArgs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Images {
     pub pull: bool,
-    pub build: Option<images::When>,
+    pub build: When,
 }
 
 impl Images {
     /// Nothing is pulled, and built only what is not there.
-    pub const MISSING: Images = Images { pull: false, build: Some(images::When::Missing) };
+    pub const MISSING: Images = Images { pull: false, build: When::Missing };
 }
 
 impl Args {
     /// What these flags ask of images.
     pub fn images(&self) -> Images {
         let build = match (self.build, self.no_build) {
-            (true, _) => Some(images::When::Always),
-            (false, true) => None,
-            (false, false) => Some(images::When::Missing),
+            (Some(Where::Hosts), _) => When::Always,
+            (Some(Where::Local), _) => When::Local,
+            (Some(Where::Push), _) => When::Push,
+            (None, true) => When::Never,
+            (None, false) => When::Missing,
         };
         Images { pull: self.pull, build }
     }
@@ -206,7 +228,10 @@ pub async fn bring(
     patience: Patience,
     dry_run: bool,
 ) -> Result<(Project, Option<Vec<Resource>>), Failure> {
-    let (project, found) = project::load_with_server(session, &wish.named).await?;
+    let (mut project, found) = project::load_with_server(session, &wish.named).await?;
+    if wish.goal != Goal::Started {
+        contexts::name(&mut project.compiled.services, images.build).await?;
+    }
     let plan = checked(session, plan(&project.compiled, &found, &wish)).await?;
     if dry_run {
         print_steps(session, &plan)?;
@@ -241,19 +266,45 @@ pub async fn bring(
 async fn prepare(session: &Session, plan: &Plan, images: Images) -> Result<(), Failure> {
     let makes = |work: &&Work| work.steps.iter().any(|step| matches!(step, Step::Create(_) | Step::Upgrade(_)));
     let changing: Vec<&Service> = plan.works.iter().filter(makes).map(|work| &work.service).collect();
-    let builds = images.build.filter(|_| changing.iter().any(|service| !service.builds.is_empty()));
-    if changing.is_empty() || (!images.pull && builds.is_none()) {
+    let is_built = changing.iter().any(|service| !service.builds.is_empty());
+    if changing.is_empty() || !(images.pull || is_built) {
         return Ok(());
     }
-    let hosts = images::hosts(session, &[]).await?;
     let mut failures = Vec::new();
     if images.pull {
+        let hosts = images::hosts(session, &[]).await?;
         failures.extend(images::pull_on(session, &changing, &hosts, false).await);
     }
-    if let Some(when) = builds {
-        failures.extend(images::build_on(session, &changing, &hosts, when, false).await);
+    if is_built {
+        failures.extend(build(session, &changing, images.build).await?);
     }
     report(session, failures).map_or(Ok(()), Err)
+}
+
+/// Sees to it that the images of these services are built, or can be.
+async fn build(session: &Session, services: &[&Service], when: When) -> Result<Vec<Failure>, Failure> {
+    match when {
+        When::Missing => Ok(contexts::send(session, services).await),
+        When::Always => {
+            let failures = contexts::send(session, services).await;
+            if !failures.is_empty() {
+                return Ok(failures);
+            }
+            let hosts = images::hosts(session, &[]).await?;
+            Ok(images::build_on(session, services, &hosts, false).await)
+        }
+        When::Local => {
+            let hosts = images::hosts(session, &[]).await?;
+            let others = local_engine::others(session, &hosts).await?;
+            if !others.is_empty() {
+                let text = format!("`--build=local` builds here only, and {} could not run it", others.join(", "));
+                return Err(Failure::usage(text).hint("`--build` builds on every active host"));
+            }
+            Ok(images::build_here(session, services, false).await)
+        }
+        When::Push => Ok(images::build_here(session, services, true).await),
+        When::Never => contexts::check_known(session, services).await,
+    }
 }
 
 /// Every failure but the last is printed here; that one is the command's.
@@ -338,7 +389,8 @@ pub async fn create(session: &Session, args: CreateArgs) -> Result<u8, Failure> 
 }
 
 pub async fn diff(session: &Session, args: DiffArgs) -> Result<u8, Failure> {
-    let (project, found) = project::load_with_server(session, &args.services).await?;
+    let (mut project, found) = project::load_with_server(session, &args.services).await?;
+    contexts::name(&mut project.compiled.services, When::Missing).await?;
     let wish = Wish { named: args.services, no_deps: true, upgrade: Upgrade::No, ..Wish::default() };
     let plan = plan(&project.compiled, &found, &wish).map_err(|failures| {
         Failure::all(failures).unwrap_or_else(|| Failure::new(exit::FAILED, "there is nothing to compare"))

@@ -71,6 +71,8 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("host.actions.evacuate", "[1.5+]"),
     ("host.actions.giveup", "ours: a silent host counts as lost at once"),
     ("host.fields.lostSince", "ours: since when a silent host's containers are replaced"),
+    ("dockerBuild.fields.args", "ours: `args` of compose files (`docs/decisions/build-contexts.md`)"),
+    ("dockerBuild.fields.target", "ours: `target` of compose files (`docs/decisions/build-contexts.md`)"),
     ("host.fields.engineProblem", "ours: why a host takes no containers"),
     ("host.fields.networkProblem", "ours: why a host takes no containers on the managed network"),
     ("host.includeableLinks.hosts", "clusters were never published in this era"),

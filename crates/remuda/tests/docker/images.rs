@@ -23,9 +23,12 @@ fn an_image_is_built_from_a_directory_on_the_host() {
     assert_eq!(ride.docker(&["exec", &web, "cat", "/said"]), "hello from the context\n");
     assert!(ride.docker(&["inspect", "-f", "{{.Config.Env}}", &web]).contains("GREETING=hi there"));
 
-    // What is there is not built again, unless that is asked for.
+    // Another directory is another image; nothing happens to what runs before that is asked for.
     put("said", "hello again\n");
-    ride.cli(&["-f", &file, "up", "-d", "--force-upgrade", "-c"]);
+    let before = ride.running();
+    ride.cli(&["-f", &file, "up", "-d"]);
+    assert_eq!(ride.running(), before);
+    ride.cli(&["-f", &file, "up", "-d", "-u", "-c"]);
     let said = |expected: &str| {
         eventually("the new container", || {
             let running = ride.running();
@@ -35,9 +38,31 @@ fn an_image_is_built_from_a_directory_on_the_host() {
             Ok(())
         });
     };
-    said("hello from the context\n");
-    ride.cli(&["-f", &file, "up", "-d", "--build", "--force-upgrade", "-c"]);
     said("hello again\n");
+
+    // The host builds when it has lost the image, from what the server keeps: nobody sends the directory again.
+    let image = ride.docker(&["inspect", "-f", "{{.Config.Image}}", &ride.running()[0].id]).trim().to_owned();
+    assert!(image.starts_with("made_web:ctx-"), "{image}");
+    fs::remove_file(dir.path().join("said")).unwrap();
+    ride.cli(&["stop", "made/web"]);
+    let old = ride.docker(&["ps", "-aq"]);
+    for id in old.split_whitespace() {
+        drop(ride.try_docker(&["rm", "-f", id]));
+    }
+    ride.docker(&["rmi", "-f", &image]);
+    ride.cli(&["start", "made/web"]);
+    said("hello again\n");
+
+    // This machine is the only host, so it may build for it; another engine would be refused.
+    put("said", "built here\n");
+    ride.cli(&["-f", &file, "up", "-d", "--build=local", "-u", "-c"]);
+    said("built here\n");
+
+    // What goes wrong while a host builds is told with Docker's own words.
+    put("compose.yaml", "name: bad\nservices:\n  web: {build: .}\n");
+    put("Dockerfile", "FROM remuda/hello:1\nRUN exit 9\n");
+    let failure = ride.fail(&["-f", &file, "--timeout", "20s", "up", "-d"]);
+    assert!(failure.contains("cannot build image") && failure.contains("code: 9"), "{failure}");
 
     // What goes wrong on a host is told with its own words.
     put("Dockerfile", "FROM remuda/hello:1\nCOPY nothing /\n");
