@@ -257,6 +257,7 @@ impl Ride {
     fn prepare(&self, command: &mut Command) {
         command.current_dir(root()).env("REMUDA_URL", format!("http://{}", self.address)).envs(self.keys.clone());
         command.env("HOME", self.bed.dir()).env_remove("XDG_CONFIG_HOME").stdin(Stdio::null());
+        command.env("DOCKER_HOST", self.host().docker_host());
     }
 
     fn spawn(&self, mut command: Command, name: &str) -> Child {
