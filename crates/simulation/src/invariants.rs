@@ -237,6 +237,10 @@ fn containers(rows: &Rows) -> Vec<String> {
                 broken.push(format!("{id} is {state}: {}", row.meta.progress.message.as_deref().unwrap_or_default()));
             }
         }
+        // In the end everybody sees, and everything is well.
+        if state == RUNNING && row.check().is_some() && row.health_state.as_deref() != Some(HEALTHY) {
+            broken.push(format!("{id} is {}", row.health_state.as_deref().unwrap_or("not checked")));
+        }
         let address = row.primary_ip_address.as_deref().filter(|_| row.network_mode.as_deref() == Some("managed"));
         if let Some(address) = address.filter(|_| row.meta.removed.is_none()) {
             addresses.entry(address).or_default().push(id);

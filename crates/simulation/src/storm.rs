@@ -28,6 +28,8 @@ enum Trouble {
     ContainerRemovedByHand,
     ContainerStoppedByHand,
     ContainerRunByHand,
+    ContainerSickens,
+    HostBlinded,
     ServerKilled,
     ServerDiesAtWrite,
     ServerStopped,
@@ -50,6 +52,8 @@ const TROUBLES: &[(u64, Trouble)] = &[
     (4, Trouble::ContainerRemovedByHand),
     (3, Trouble::ContainerStoppedByHand),
     (1, Trouble::ContainerRunByHand),
+    (4, Trouble::ContainerSickens),
+    (2, Trouble::HostBlinded),
     (2, Trouble::ServerKilled),
     (4, Trouble::ServerDiesAtWrite),
     (1, Trouble::ServerStopped),
@@ -65,6 +69,8 @@ enum Repair {
     ClockSet(usize),
     EngineUp(usize),
     EngineCalm(usize),
+    Heal(usize),
+    See(usize),
     ServerStart,
     DatabaseCalm,
 }
@@ -185,7 +191,12 @@ impl Storm {
                 said = format!("{said} {trouble:?}");
                 self.later(simulation, 40_000, Repair::EngineCalm(which));
             }
+            Trouble::HostBlinded => {
+                machine.engine.set_blind(true);
+                self.later(simulation, 40_000, Repair::See(which));
+            }
             Trouble::ContainerExits
+            | Trouble::ContainerSickens
             | Trouble::ContainerRemovedByHand
             | Trouble::ContainerStoppedByHand
             | Trouble::ContainerRunByHand => {
@@ -200,6 +211,11 @@ impl Storm {
                         said = format!("{said} {native}");
                     }
                     (_, None) => return Ok(()),
+                    (Trouble::ContainerSickens, Some(it)) => {
+                        engine.set_healthy(&it.docker_id, false);
+                        said = format!("{said} {}", it.name);
+                        self.later(simulation, 60_000, Repair::Heal(which));
+                    }
                     (Trouble::ContainerExits, Some(it)) => {
                         engine.exit(&it.docker_id, exit_code);
                         said = format!("{said} {} with {exit_code}", it.name);
@@ -254,6 +270,8 @@ async fn apply(simulation: &mut Simulation, repair: Repair) -> Result<()> {
         Repair::ClockSet(which) => simulation.machines[which].clock.set_skew_ms(0),
         Repair::EngineUp(which) => simulation.machines[which].engine.set_reachable(true),
         Repair::EngineCalm(which) => simulation.machines[which].engine.set_trouble(EngineTrouble::default()),
+        Repair::Heal(which) => simulation.machines[which].engine.heal(),
+        Repair::See(which) => simulation.machines[which].engine.set_blind(false),
         Repair::ServerStart => simulation.server_start().await?,
         Repair::DatabaseCalm => {
             if let Some(server) = simulation.server.get() {

@@ -219,6 +219,11 @@ async fn service_create(simulation: &mut Simulation) -> Result<()> {
         }
         _ => {}
     }
+    let strategy =
+        ["recreate", "recreateOnQuorum", "none"].get(usize::try_from(simulation.chance.below(6)).unwrap_or(0));
+    if let Some(strategy) = strategy {
+        body["launchConfig"]["healthCheck"] = json!({ "port": 80, "interval": 3_000, "strategy": strategy });
+    }
     request(simulation, "POST", &format!("{PROJECT}/services"), body).await
 }
 

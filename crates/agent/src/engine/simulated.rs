@@ -187,6 +187,11 @@ impl Simulated {
         }
     }
 
+    /// Every container is again as healthy as its image says.
+    pub fn heal(&self) {
+        self.state().containers.values_mut().for_each(|container| container.healthy = None);
+    }
+
     /// From now on health checks made from this host find nobody, or find what there is.
     pub fn set_blind(&self, blind: bool) {
         self.state().blind = blind;
