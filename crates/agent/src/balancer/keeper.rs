@@ -310,7 +310,11 @@ impl Shared {
             drop(directory);
             let passed = match rendered {
                 Ok(rendered) => self.pass(instance, &run, &rendered).await,
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    // No other try makes a difference.
+                    self.problem_set(uuid, Some(error.to_string()));
+                    continue;
+                }
             };
             match passed {
                 Ok(passed) => {

@@ -12,6 +12,8 @@ use remuda_runtime::{Seams, Tasks};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+/// How long a request for `/slow` takes.
+const SLOW: Duration = Duration::from_secs(2);
 /// A target that ends serves what is in its backlog, as programs that stop softly do.
 const BACKLOG: Duration = Duration::from_millis(50);
 /// No answer takes that long.
@@ -66,6 +68,7 @@ async fn serve(stream: TcpStream, name: String, stop: Tasks) {
     let mut first = true;
     loop {
         // One that was accepted is answered; between requests the end may come.
+        let mut is_slow = false;
         let head = async {
             let mut line = String::new();
             let mut is_empty = true;
@@ -77,6 +80,7 @@ async fn serve(stream: TcpStream, name: String, stop: Tasks) {
                 if line == "\r\n" {
                     return !is_empty;
                 }
+                is_slow |= is_empty && line.contains(" /slow ");
                 is_empty = false;
             }
         };
@@ -86,6 +90,9 @@ async fn serve(stream: TcpStream, name: String, stop: Tasks) {
             tokio::select! { biased; goes_on = head => goes_on, () = stop.stopping() => false }
         };
         first = false;
+        if is_slow {
+            tokio::time::sleep(SLOW).await;
+        }
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
         if !goes_on || stream.write_all(answer.as_bytes()).await.is_err() {
             return;

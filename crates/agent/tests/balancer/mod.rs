@@ -110,3 +110,45 @@ async fn no_request_fails_while_everything_changes() {
     println!("{n_requests} requests in {seconds:.1} s, {:.1} changes/s, {counts:?}", n_changes as f64 / seconds);
     assert!(n_requests >= 20_000 && counts.runtime_changes > counts.reloads, "{counts:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_is_finished_at_a_reload_and_at_a_stop() {
+    let bed = bed();
+    let mut targets = load::Targets::new(bed.gateway());
+    let one = targets.open("one").await;
+    let mut balancer = Balancer::started(bed, &web("", [&one], None)).await;
+    balancer.settle(&web("", [&one], None)).await;
+    assert_eq!(balancer.get("/"), "one200");
+    let slow = |balancer: &Balancer| {
+        let url = format!("http://{}/slow", balancer.address);
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["-s", "-m", "10", "-w", "%{http_code}", &url]).stdout(std::process::Stdio::piped());
+        curl.spawn().expect("curl is here")
+    };
+    let answer = |curl: std::process::Child| {
+        let out = curl.wait_with_output().expect("ends");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let connected = async |balancer: &Balancer| {
+        // The listener's own count says when the request has come in.
+        loop {
+            let (_, look) = balancer.instance.master().look().await.expect("answers");
+            if look.totals.connections > 0 {
+                return;
+            }
+        }
+    };
+
+    let under_way = slow(&balancer);
+    connected(&balancer).await;
+    balancer.settle(&web("    http-request set-header X-A 1\n", [&one], None)).await;
+    assert_eq!(balancer.instance.counts.reloads, 1);
+    assert_eq!((balancer.get("/"), answer(under_way)), ("one200".into(), "one200".into()));
+
+    let under_way = slow(&balancer);
+    connected(&balancer).await;
+    balancer.engine.stop(&balancer.docker_id, 20).await.expect("stops");
+    assert_eq!((balancer.get("/"), answer(under_way)), ("000".into(), "one200".into()));
+    let seen = balancer.engine.inspect(&balancer.docker_id).await.expect("is there");
+    assert_eq!(seen["State"]["ExitCode"], 0, "it ended by itself");
+}

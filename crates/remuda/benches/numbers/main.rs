@@ -6,6 +6,7 @@
 //! names of parts measure those only.
 #![allow(clippy::disallowed_methods, reason = "measuring is the one place that reads the real clock on purpose")]
 
+mod balancing;
 mod http;
 mod placement;
 mod planning;
@@ -33,12 +34,13 @@ const N_WRITERS: usize = 16;
 
 type Part = (&'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("start", start_and_idle),
     ("planning", planning::measure),
     ("placement", placement::measure),
     ("docker", containers_on_docker),
     ("stacks", stacks::measure),
+    ("balancing", balancing::measure),
     ("sqlite", |table| many_containers(table, "SQLite", None)),
     ("postgres", |table| {
         let server = Postgres::start(Tuning::AsInstalled)?;
