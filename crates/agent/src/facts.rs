@@ -12,6 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::engine::{Engine, Info};
 
 const MIB: f64 = 1_048_576.0;
+/// Interfaces that one Linux bridge takes (`BR_MAX_PORTS` of the kernel, less the number it never gives): containers of
+/// the managed network on a host. Simulated hosts have no bridge and say nothing.
+const BRIDGE_PORTS_MAX: u32 = 1023;
 
 /// Gathers facts. Clones share what is remembered between two gatherings.
 #[derive(Clone)]
@@ -100,6 +103,7 @@ impl Facts {
                 "memoryInfo": memory_info(&read(proc, "meminfo")),
                 "diskInfo": disk_info(&read(proc, "self/mounts"), &engine),
                 "iopsInfo": {},
+                "bridgePortsMax": BRIDGE_PORTS_MAX,
             }),
             None => json!({
                 "osInfo": os_info(&engine),

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 use remuda_wire::directory::{DirectoryUpdate, WrongBase};
+use remuda_wire::observe::PeerObserved;
 use remuda_wire::plan::{ContainerSpec, NetworkPlan};
 use remuda_wire::session::Consumer;
 
 use crate::datapath;
+use crate::metrics::Metrics;
 use crate::network::ResolverRequest;
 use crate::network::linux::LinuxNetwork;
+use crate::overlay::PeerStatus;
 
 pub use crate::network::Problem;
 
@@ -25,8 +28,24 @@ pub trait HostNetwork: Send + Sync + 'static {
     /// Takes an update of the directory over. `source` names the server's database and restore epoch; an update of
     /// another source is a snapshot.
     fn directory_update(&self, source: &str, update: DirectoryUpdate) -> Result<(), WrongBase>;
-    /// Waits until this revision, or a later one, is what the host works with; gives who does. May wait for ever.
-    fn directory_applied(&self, revision: i64) -> BoxFuture<'_, Vec<Consumer>>;
+    /// Waits until that consumer works with this revision or a later one. May wait for ever.
+    fn directory_applied(&self, consumer: Consumer, revision: i64) -> BoxFuture<'_, ()>;
+    /// What the host tells of its network.
+    fn facts(&self) -> NetworkFacts {
+        NetworkFacts::default()
+    }
+    /// Waits until [`HostNetwork::facts`] says something else of the other hosts.
+    fn facts_changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// What a host tells of its network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkFacts {
+    pub public_key: Option<String>,
+    /// The other hosts as seen from here, those that were asked long enough; `None`: nobody is asked.
+    pub peers: Option<Vec<PeerObserved>>,
 }
 
 /// The network of simulated hosts: everything works, nothing is touched.
@@ -48,8 +67,8 @@ impl HostNetwork for SimulatedNetwork {
         Ok(())
     }
 
-    fn directory_applied(&self, _revision: i64) -> BoxFuture<'_, Vec<Consumer>> {
-        Box::pin(async { vec![Consumer::Dns, Consumer::Routes] })
+    fn directory_applied(&self, _consumer: Consumer, _revision: i64) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }
 
@@ -74,9 +93,9 @@ impl HostNetwork for NoNetwork {
         Ok(())
     }
 
-    fn directory_applied(&self, _revision: i64) -> BoxFuture<'_, Vec<Consumer>> {
+    fn directory_applied(&self, _consumer: Consumer, _revision: i64) -> BoxFuture<'_, ()> {
         // Nobody here uses it; saying so at once keeps others from waiting for this host.
-        Box::pin(async { vec![Consumer::Dns, Consumer::Routes] })
+        Box::pin(async {})
     }
 }
 
@@ -107,16 +126,58 @@ impl HostNetwork for Managed {
         self.datapath.update(source, update)
     }
 
-    fn directory_applied(&self, revision: i64) -> BoxFuture<'_, Vec<Consumer>> {
+    fn directory_applied(&self, consumer: Consumer, revision: i64) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            match self.datapath.wait_applied(revision).await {
-                // Routes between hosts follow the directory in a later release; nobody has to wait for them here.
-                Ok(()) => vec![Consumer::Dns, Consumer::Routes],
-                Err(error) => {
-                    tracing::warn!(%error, "names are not kept up to date");
-                    std::future::pending().await
+            let applied = match consumer {
+                Consumer::Routes => self.datapath.wait_routes(revision).await,
+                _ => self.datapath.wait_applied(revision).await,
+            };
+            if let Err(error) = applied {
+                tracing::warn!(%error, ?consumer, "the directory is not kept up to date here");
+                std::future::pending().await
+            }
+        })
+    }
+
+    fn facts(&self) -> NetworkFacts {
+        let public_key = self.network.public_key().map_err(|problem| tracing::warn!(%problem, "no key to tell")).ok();
+        NetworkFacts { public_key, peers: self.peers() }
+    }
+
+    fn facts_changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let (mut status, told) = (self.datapath.status(), self.peers());
+            while self.peers() == told {
+                if status.changed().await.is_err() {
+                    std::future::pending::<()>().await;
                 }
             }
         })
+    }
+}
+
+impl Managed {
+    /// Shows the other hosts to whoever scrapes this one, until the tasks stop.
+    pub async fn measure(self, metrics: Metrics) {
+        let mut status = self.datapath.status();
+        loop {
+            let peers = match &*status.borrow_and_update() {
+                Ok(status) => status.overlay.peers.clone(),
+                Err(_) => Vec::new(),
+            };
+            metrics.set_peers(&peers);
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn peers(&self) -> Option<Vec<PeerObserved>> {
+        let status = self.datapath.status();
+        let status = status.borrow();
+        let overlay = &status.as_ref().ok()?.overlay;
+        overlay.settings.as_ref()?;
+        let seen = |peer: &PeerStatus| Some(PeerObserved { host_id: peer.host_id, reachable: peer.is_reachable? });
+        Some(overlay.peers.iter().filter_map(seen).collect())
     }
 }

@@ -17,6 +17,7 @@ pub mod host_network;
 pub mod links;
 pub mod metrics;
 pub mod network;
+pub mod overlay;
 pub mod reconcile;
 pub mod register;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use remuda_wire::observe::BalancerSample;
+
+use crate::overlay::PeerStatus;
 
 /// The measures of one process. Clones share them.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct Metrics {
     balancer_errors: Family<Balancer, Counter>,
     balancer_connections: Family<Balancer, Gauge>,
     balancer_response: Family<Balancer, Gauge<f64, AtomicU64>>,
+    peer_up: Family<Vec<(String, String)>, Gauge>,
+    peer_round_trip: Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>,
 }
 
 /// Whose numbers they are.
@@ -80,6 +85,13 @@ impl Default for Metrics {
         let balancer_response: Family<Balancer, Gauge<f64, AtomicU64>> = Family::default();
         let help = "How long the targets of a load balancer took to answer lately";
         registry.register("balancer_response_seconds", help, balancer_response.clone());
+        let (peer_up, peer_round_trip) = (Family::default(), Family::default());
+        registry.register("peer_up", "Whether another host answers over the managed network", Family::clone(&peer_up));
+        registry.register(
+            "peer_round_trip_seconds",
+            "Time its last answer took",
+            Family::<Vec<(String, String)>, Gauge<f64, AtomicU64>>::clone(&peer_round_trip),
+        );
         Metrics {
             registry: Arc::new(Mutex::new(registry)),
             connected,
@@ -100,6 +112,8 @@ impl Default for Metrics {
             balancer_errors,
             balancer_connections,
             balancer_response,
+            peer_up,
+            peer_round_trip,
         }
     }
 }
@@ -127,6 +141,21 @@ impl Metrics {
         self.balancer_response.remove(&labels);
     }
 
+    /// The other hosts as they stand now. Those that were there before and are not any more are shown no longer.
+    pub fn set_peers(&self, peers: &[PeerStatus]) {
+        self.peer_up.clear();
+        self.peer_round_trip.clear();
+        for peer in peers {
+            let Some(up) = peer.is_reachable else { continue };
+            let labels = vec![("peer".to_owned(), peer.name.clone())];
+            self.peer_up.get_or_create(&labels).set(i64::from(up));
+            if up {
+                let seconds = Duration::from_micros(peer.round_trip_us).as_secs_f64();
+                self.peer_round_trip.get_or_create(&labels).set(seconds);
+            }
+        }
+    }
+
     /// The text a scraper reads.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -141,6 +170,29 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_hosts_are_shown_while_they_are_known() {
+        let metrics = Metrics::default();
+        let peer = |name: &str, is_reachable| PeerStatus {
+            name: name.into(),
+            is_reachable,
+            round_trip_us: 1500,
+            ..PeerStatus::default()
+        };
+        metrics.set_peers(&[peer("a", Some(true)), peer("b", Some(false)), peer("c", None)]);
+        let text = metrics.text();
+        for line in [
+            "remuda_agent_peer_up{peer=\"a\"} 1",
+            "remuda_agent_peer_up{peer=\"b\"} 0",
+            "remuda_agent_peer_round_trip_seconds{peer=\"a\"} 0.0015",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
+        assert!(!text.contains("round_trip_seconds{peer=\"b\"}") && !text.contains("\"c\""), "{text}");
+        metrics.set_peers(&[]);
+        assert!(!metrics.text().contains("peer="));
+    }
 
     #[test]
     fn measures_are_written_with_their_names() {

@@ -31,6 +31,7 @@ const WELCOME_LIMIT: Duration = Duration::from_secs(30);
 /// Messages waiting for the connection.
 const OUTBOX: usize = 64;
 const FACTS_EVERY: Duration = Duration::from_secs(60);
+const FACTS_GATHER: Duration = Duration::from_millis(200);
 /// A large directory is not written down more often.
 const CACHE_EVERY: Duration = Duration::from_secs(10);
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
@@ -112,19 +113,18 @@ pub async fn run(session: Session) -> Result<(), Ended> {
         directory_pass(session.network.as_ref(), &cached, all);
         session.balancers.directory_set(&cached.directory);
     }
-    let applying = apply_directories(
-        session.seams.clone(),
-        session.network.clone(),
-        session.state_dir.clone(),
-        directories,
-        outbox.clone(),
-        has_cache,
-    );
-    session.seams.tasks.spawn_until_stopped("directory", applying);
     let telling = tell_balancers(session.balancers.applied(), outbox.clone());
     session.seams.tasks.spawn_until_stopped("balancers", telling);
     let telling = tell_samples(session.balancers.samples(), outbox.clone());
     session.seams.tasks.spawn_until_stopped("balancer samples", telling);
+    for consumer in [Consumer::Dns, Consumer::Routes] {
+        let telling = acknowledge(session.network.clone(), consumer, directories.clone(), outbox.clone(), has_cache);
+        session.seams.tasks.spawn_until_stopped("directory", telling);
+    }
+    if let Some(state_dir) = session.state_dir.clone() {
+        let saving = save_directories(session.seams.clone(), state_dir, directories);
+        session.seams.tasks.spawn_until_stopped("directory cache", saving);
+    }
 
     let mut pause = FIRST_PAUSE;
     let mut from_scratch = false;
@@ -220,7 +220,13 @@ async fn once(
 /// The host's facts, with what the loop found out about its network.
 async fn facts(session: &Session) -> HostFacts {
     let found = session.worker.network_problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    HostFacts { network_problem: found, ..session.facts.gather().await }
+    let network = session.network.facts();
+    HostFacts {
+        network_problem: found,
+        public_key: network.public_key,
+        peers: network.peers,
+        ..session.facts.gather().await
+    }
 }
 
 /// The directory we hold, for deltas. The plan is small and always sent whole, so where it stands does not matter.
@@ -331,6 +337,8 @@ async fn talk(
             tokio::select! {
                 biased;
                 () = session.worker.engine_changed.notified() => {}
+                // Several hosts that go at once are one message.
+                () = session.network.facts_changed() => clock.sleep(FACTS_GATHER).await,
                 () = clock.sleep(FACTS_EVERY) => {}
             }
             let gathered = facts(session).await;
@@ -422,61 +430,60 @@ fn stream_open(session: &Session, outbox: &mpsc::Sender<Up>, open: StreamOpen) {
     }
 }
 
-/// Says who works with which directory, and writes it down now and then.
-async fn apply_directories(
-    seams: Seams,
+/// Writes the directory down now and then.
+async fn save_directories(seams: Seams, state_dir: StateDir, mut directories: watch::Receiver<Cached>) {
+    while directories.changed().await.is_ok() {
+        let cached = directories.borrow_and_update().clone();
+        let saving = state_dir.clone();
+        let saved = seams.tasks.blocking(move || saving.save_cache(DIRECTORY_CACHE, &cached));
+        if let Ok(Err(error)) = saved.await {
+            tracing::warn!(%error, "the directory is not cached: names need the server after a restart");
+        }
+        seams.clock.sleep(CACHE_EVERY).await;
+    }
+}
+
+/// Tells the server which directory a consumer works with: when that changes, and to each new connection.
+async fn acknowledge(
     network: Arc<dyn HostNetwork>,
-    state_dir: Option<StateDir>,
+    consumer: Consumer,
     mut directories: watch::Receiver<Cached>,
     outbox: Arc<watch::Sender<Option<mpsc::Sender<Up>>>>,
     has_cache: bool,
 ) {
     let mut connections = outbox.subscribe();
     let mut wanted = has_cache.then(|| directories.borrow().directory.revision);
-    let mut unsaved = false;
-    let mut save_at = seams.clock.instant();
-    let mut working: Option<(Vec<Consumer>, i64)> = None;
+    let mut working: Option<i64> = None;
     loop {
-        if unsaved && seams.clock.instant() >= save_at {
-            save_at = seams.clock.instant() + CACHE_EVERY;
-            unsaved = false;
-            let cached = directories.borrow().clone();
-            let saving = state_dir.clone();
-            let saved = seams.tasks.blocking(move || saving.map(|state| state.save_cache(DIRECTORY_CACHE, &cached)));
-            if let Ok(Some(Err(error))) = saved.await {
-                tracing::warn!(%error, "the directory is not cached: names need the server after a restart");
-            }
-        }
-        let patience = if unsaved { save_at.saturating_duration_since(seams.clock.instant()) } else { CACHE_EVERY };
         let applied = async {
             match wanted {
-                Some(revision) => (network.directory_applied(revision).await, revision),
+                Some(revision) => {
+                    network.directory_applied(consumer, revision).await;
+                    revision
+                }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            (consumers, revision) = applied => {
-                wanted = None;
-                tell(&outbox, &consumers, revision).await;
-                working = Some((consumers, revision));
+            revision = applied => {
+                (wanted, working) = (None, Some(revision));
+                tell(&outbox, consumer, revision).await;
             }
             changed = directories.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 wanted = Some(directories.borrow_and_update().directory.revision);
-                unsaved = state_dir.is_some();
             }
             changed = connections.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                if let Some((consumers, revision)) = &working {
-                    tell(&outbox, consumers, *revision).await;
+                if let Some(revision) = working {
+                    tell(&outbox, consumer, revision).await;
                 }
             }
-            () = seams.clock.sleep(patience) => {}
         }
     }
 }
@@ -490,7 +497,7 @@ async fn tell_balancers(
     loop {
         let known = *applied.borrow_and_update();
         if let Some(revision) = known {
-            tell(&outbox, &[Consumer::Balancer], revision).await;
+            tell(&outbox, Consumer::Balancer, revision).await;
         }
         let changed = tokio::select! {
             biased;
@@ -516,11 +523,10 @@ async fn tell_samples(
     }
 }
 
-async fn tell(outbox: &watch::Sender<Option<mpsc::Sender<Up>>>, consumers: &[Consumer], revision: i64) {
-    let Some(outbox) = outbox.borrow().clone() else { return };
-    for consumer in consumers {
-        if outbox.send(Up::Applied { consumer: *consumer, revision }).await.is_err() {
-            return;
-        }
+async fn tell(outbox: &watch::Sender<Option<mpsc::Sender<Up>>>, consumer: Consumer, revision: i64) {
+    let outbox = outbox.borrow().clone();
+    if let Some(outbox) = outbox {
+        // A connection that has ended: the next one is told anew.
+        drop(outbox.send(Up::Applied { consumer, revision }).await);
     }
 }

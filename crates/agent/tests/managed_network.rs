@@ -72,7 +72,12 @@ fn agent_child() {
         let revision = directory.revision;
         datapath.update("store.0", directory).unwrap();
         let network = LinuxNetwork::new(&seams, docker(docker_socket, &seams), settings, datapath.clone());
-        let plan = NetworkPlan { subnet: "10.42.0.0/16".into(), gateway: "10.42.0.1".into(), mtu: 1402 };
+        let plan = NetworkPlan {
+            subnet: "10.42.0.0/16".into(),
+            gateway: "10.42.0.1".into(),
+            mtu: 1402,
+            ..NetworkPlan::default()
+        };
         if let Err(problem) = network.ensure(&plan).await {
             println!("problem: {problem}");
             return;

@@ -45,7 +45,7 @@ const LICENCES: &[&str] = &[
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
-    // File-level copyleft, fine beside Apache-2.0 (gotatun, when it comes).
+    // File-level copyleft, fine beside Apache-2.0 (gotatun).
     "MPL-2.0",
     "Unicode-3.0",
     "Unlicense",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use remuda_schema::{Id, Resource, Time};
+use remuda_schema::{Id, Nested, Resource, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,6 +92,31 @@ pub struct Host {
     /// Why the managed network cannot be set up on the host.
     #[field(nullable)]
     pub network_problem: Option<String>,
+    /// Address of the host itself on the managed network.
+    #[field(nullable)]
+    pub network_address: Option<String>,
+    /// Whether the other hosts answer this one over the managed network.
+    #[field(nullable)]
+    pub network_peers: Option<Vec<NetworkPeer>>,
+    /// Its WireGuard key.
+    #[field(hidden)]
+    pub network_key: Option<String>,
+}
+
+/// Another host as a host sees it over the managed network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "networkPeer", no_list, access(project = "r", user = "r", admin = "r", service = "r"))]
+pub struct NetworkPeer {
+    /// The other host.
+    #[field(transform = "")]
+    pub host_id: Option<Id<Host>>,
+    /// Whether it answers.
+    #[field(options = ["reachable", "unreachable"])]
+    pub state: Option<String>,
+    /// Since when.
+    #[field()]
+    pub since: Option<Time>,
 }
 
 /// How a host is emptied.

@@ -71,7 +71,7 @@ pub use external_service::ExternalService;
 pub use health_check::{
     CheckRules, HealthcheckInstanceHostMap, InstanceHealthCheck, RecreateOnQuorumStrategyConfig, ServiceEvent, Strategy,
 };
-pub use host::{Clearing, Host};
+pub use host::{Clearing, Host, NetworkPeer};
 pub use identity::Identity;
 pub use image::{Image, ImageEngine, ImageReference};
 pub use instance::Instance;
@@ -153,6 +153,7 @@ pub fn registry() -> &'static Registry {
             ProjectMember::type_def(),
             PublicEndpoint::type_def(),
             RecreateOnQuorumStrategyConfig::type_def(),
+            NetworkPeer::type_def(),
             Register::type_def(),
             RegistrationToken::type_def(),
             RestartPolicy::type_def(),

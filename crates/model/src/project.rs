@@ -58,6 +58,15 @@ pub struct Project {
     /// Which provider.
     #[field(nullable, admin, filter, max_length = 128, roles(admin = "cru", service = "cru"))]
     pub external_id_type: Option<String>,
+    /// How packets get from host to host: encrypted, in UDP, or as they are where hosts are neighbours.
+    #[field(create, update, nullable, default = "wireguard", options = ["wireguard", "vxlan", "host-gw"], schedules_update)]
+    pub network_backend: Option<String>,
+    /// Largest packet of the network between the hosts, bytes; fixed when the project is created.
+    #[field(create, nullable, default = 1500, min = 1280, max = 9000)]
+    pub network_mtu: Option<i64>,
+    /// UDP port the hosts speak on; without one 4500 for WireGuard and 4789 for VXLAN.
+    #[field(create, update, nullable, min = 1, max = 65535, schedules_update)]
+    pub network_port: Option<i64>,
     /// The managed network: where containers go that name none.
     #[field(hidden)]
     pub default_network_id: Option<Id<Network>>,

@@ -149,7 +149,14 @@ fn address(world: &World, row: &Row<Container>, dns_label: Option<bool>) -> Opti
 fn host(row: &Row<Host>) -> directory::Host {
     // By the uuid it reports a host finds itself in the directory, and so the containers whose links it answers for.
     let uuid = row.reported_uuid.clone().unwrap_or_else(|| row.meta.uuid.clone());
-    directory::Host { id: row.meta.id, uuid, name: host_name(row), address: row.agent_ip.clone() }
+    directory::Host {
+        id: row.meta.id,
+        uuid,
+        name: host_name(row),
+        address: row.agent_ip.clone(),
+        overlay_address: row.network_address.clone(),
+        public_key: row.network_key.clone(),
+    }
 }
 
 /// One update as hosts get it: packed once, however many hosts it is sent to.

@@ -8,8 +8,8 @@ use remuda_model::states::*;
 use remuda_model::{BlkioDeviceOption, Container, Host};
 use remuda_schema::Row;
 use remuda_wire::plan::{
-    BlkioDevice, Build, ContainerPlan, ContainerSpec, Desired, HealthCheck, LinkPlan, NetworkMode, NetworkPlan,
-    PlanUpdate, PortPlan, Pull, Removal, RestartPolicy, Ulimit, VolumeCleanup, VolumePlan, VolumeRemoval,
+    Backend, BlkioDevice, Build, ContainerPlan, ContainerSpec, Desired, HealthCheck, LinkPlan, NetworkMode,
+    NetworkPlan, PlanUpdate, PortPlan, Pull, Removal, RestartPolicy, Ulimit, VolumeCleanup, VolumePlan, VolumeRemoval,
 };
 
 use crate::plan::container::cleanup_volumes;
@@ -21,8 +21,8 @@ use crate::world::{World, dependencies};
 pub const RESOLVER: &str = "169.254.169.250";
 /// Last search domain of every container.
 pub const DOMAIN: &str = "rancher.internal";
-/// Bytes of a packet on the managed network: room for the tunnel's own headers.
-const MTU: u32 = 1420;
+/// Bytes kept free in a packet between hosts for the headers of a tunnel: more than any backend needs.
+const HEADROOM: u32 = 98;
 
 /// What the host is told of one container.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +83,18 @@ pub fn volume_removals(world: &World, host: i64) -> Vec<VolumeRemoval> {
 /// The project's managed network.
 pub fn network(world: &World) -> Option<NetworkPlan> {
     let row = world.network_of_mode("managed")?;
-    Some(NetworkPlan { subnet: row.subnet.clone()?, gateway: row.gateway.clone()?, mtu: MTU })
+    let project = world.project.as_deref();
+    let backend = project.and_then(|row| Backend::named(row.network_backend.as_deref()?));
+    let mtu = project.and_then(|row| u32::try_from(row.network_mtu?).ok()).unwrap_or(1500);
+    let port = project.and_then(|row| u16::try_from(row.network_port?).ok());
+    Some(NetworkPlan {
+        subnet: row.subnet.clone()?,
+        gateway: row.gateway.clone()?,
+        mtu: mtu.saturating_sub(HEADROOM),
+        backend: backend.unwrap_or_default(),
+        underlay_mtu: mtu,
+        port: port.unwrap_or(0),
+    })
 }
 
 fn container(world: &World, row: &Row<Container>) -> ContainerPlan {
@@ -455,7 +466,8 @@ impl Log {
                 }
                 None
             }
-            Record::Network(_) => {
+            Record::Network(_) | Record::Project(_) => {
+                // Called with the row before and after: what a host is told is a function of both.
                 self.network = revision;
                 None
             }

@@ -12,15 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use remuda_model::states::*;
-use remuda_model::{Agent, Host, PhysicalHost, StoragePool};
+use remuda_model::{Agent, Host, NetworkPeer, PhysicalHost, StoragePool};
 use remuda_schema::{Id, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
-use remuda_wire::observe::{HostFacts, StateReport};
+use remuda_wire::observe::{HostFacts, PeerObserved, StateReport};
 use remuda_wire::plan::PlanUpdate;
 use remuda_wire::session::{Consumer, Hello, Position};
 
 use crate::directory;
 use crate::observe::{self, Observer};
+use crate::rows;
 use crate::withdraw;
 use crate::worlds::Shared;
 
@@ -209,12 +210,13 @@ fn connect(
     let known = hosts.into_iter().find(|host| host.reported_uuid.as_deref() == Some(&hello.host_uuid));
     let host_id = match known {
         Some(mut host) => {
-            if facts(&mut host, &hello.facts) {
+            let addressed = rows::host_address(tx, &mut host)?;
+            if facts(&mut host, &hello.facts, now) || addressed {
                 tx.update(&mut host)?;
             }
             host.meta.id
         }
-        None => host_insert(tx, &agent, project, hello)?,
+        None => host_insert(tx, &agent, project, hello, now)?,
     };
     Ok(HostSession {
         agent_id: agent.meta.id,
@@ -226,7 +228,7 @@ fn connect(
 }
 
 /// The rows of a host that connects for the first time (`resources-infra.md` §3.5).
-fn host_insert(tx: &mut Tx<'_>, agent: &Row<Agent>, project: i64, hello: &Hello) -> Result<i64, Error> {
+fn host_insert(tx: &mut Tx<'_>, agent: &Row<Agent>, project: i64, hello: &Hello, now: Time) -> Result<i64, Error> {
     let physical = PhysicalHost { agent_id: Some(agent.id()), ..PhysicalHost::default() };
     let mut physical = Row::new(Some(project), ACTIVE, physical);
     physical.meta.name = Some(hello.facts.hostname.clone());
@@ -245,8 +247,11 @@ fn host_insert(tx: &mut Tx<'_>, agent: &Row<Agent>, project: i64, hello: &Hello)
     let mut host = Row::new(Some(project), REGISTERING, data);
     host.meta.kind.clone_from(&hello.kind);
     host.meta.name.clone_from(&hello.name);
-    facts(&mut host, &hello.facts);
-    let host = tx.insert(host)?;
+    facts(&mut host, &hello.facts, now);
+    let mut host = tx.insert(host)?;
+    if rows::host_address(tx, &mut host)? {
+        tx.update(&mut host)?;
+    }
     let pool = StoragePool { host_id: Some(host.id()), agent_id: Some(agent.id()), ..StoragePool::default() };
     let mut pool = Row::new(Some(project), ACTIVE, pool);
     pool.meta.kind.clone_from(&hello.kind);
@@ -256,7 +261,7 @@ fn host_insert(tx: &mut Tx<'_>, agent: &Row<Agent>, project: i64, hello: &Hello)
 }
 
 /// Takes reported facts over: reported keys win, others stay. Whether anything changed.
-fn facts(host: &mut Row<Host>, facts: &HostFacts) -> bool {
+fn facts(host: &mut Row<Host>, facts: &HostFacts, now: Time) -> bool {
     let before = host.clone();
     if !facts.hostname.is_empty() {
         host.hostname = Some(facts.hostname.clone());
@@ -271,10 +276,31 @@ fn facts(host: &mut Row<Host>, facts: &HostFacts) -> bool {
     }
     host.network_problem.clone_from(&facts.network_problem);
     host.engine_problem.clone_from(&facts.engine_problem);
+    if facts.public_key.is_some() {
+        host.network_key.clone_from(&facts.public_key);
+    }
+    if let Some(seen) = &facts.peers {
+        host.network_peers = Some(peers(host.network_peers.as_deref().unwrap_or_default(), seen, now));
+    }
     if !facts.labels.is_empty() {
         host.labels.get_or_insert_with(BTreeMap::new).extend(facts.labels.clone());
     }
     *host != before
+}
+
+/// What a host says of the others, with the time each has been so.
+fn peers(known: &[NetworkPeer], seen: &[PeerObserved], now: Time) -> Vec<NetworkPeer> {
+    let peer = |seen: &PeerObserved| {
+        let state = if seen.reachable { "reachable" } else { "unreachable" };
+        let before = known.iter().find(|peer| peer.host_id.is_some_and(|id| id.number() == seen.host_id));
+        let since = before.filter(|peer| peer.state.as_deref() == Some(state)).and_then(|peer| peer.since);
+        NetworkPeer {
+            host_id: Some(Id::new(seen.host_id)),
+            state: Some(state.to_owned()),
+            since: Some(since.unwrap_or(now)),
+        }
+    };
+    seen.iter().map(peer).collect()
 }
 
 /// Key by key at the first level, as the original merged maps.
@@ -329,14 +355,17 @@ pub async fn host_facts(
 ) -> Result<(), ReportRefused> {
     live.heard(session.agent_id, session.generation, shared.now());
     let (agent, generation, host) = (session.agent_id, session.generation, session.host_id);
+    let now = shared.now();
     shared
         .store
         .write(move |tx| -> Result<(), ReportRefused> {
             check_generation(tx, agent, generation)?;
-            if let Some(mut host) = tx.get::<Host>(&Scope::Everything, Id::new(host))?
-                && facts(&mut host, &told)
-            {
-                tx.update(&mut host)?;
+            if let Some(mut host) = tx.get::<Host>(&Scope::Everything, Id::new(host))? {
+                // One that found no address free has another try.
+                let addressed = host.network_address.is_none() && rows::host_address(tx, &mut host)?;
+                if facts(&mut host, &told, now) || addressed {
+                    tx.update(&mut host)?;
+                }
             }
             Ok(())
         })

@@ -70,6 +70,11 @@ pub mod claims {
         Holder::new("instance", id)
     }
 
+    /// A host holds its own address.
+    pub fn host(id: i64) -> Holder {
+        Holder::new("host", id)
+    }
+
     pub fn host_port(host: i64, need: &PortNeed, container_id: i64) -> Claim {
         let key = format!("{}/{}/{}", need.protocol, need.public_port, need.bind_address);
         Claim::new("hostPort", host, key, container(container_id))

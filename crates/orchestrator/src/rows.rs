@@ -1,17 +1,18 @@
 //! The rows that come with another: what a new container consists of. Requests
 //! and services make containers through the same [`container_insert`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, CREATED, INACTIVE};
 use remuda_model::{
-    Container, Image, ImageReference, InstanceLink, IpAddress, Label, Network, Port, Service, ServiceExposeMap, Volume,
+    Container, Host, Image, ImageReference, InstanceLink, IpAddress, Label, Network, Port, Service, ServiceExposeMap,
+    Volume,
 };
 use remuda_runtime::Random;
 use remuda_schema::{Id, Resource, Row};
-use remuda_store::{Error, Holder, Query, Scope, Tx};
+use remuda_store::{Claim, Error, Holder, Query, Scope, Tx};
 use serde_json::json;
 
 use crate::plan::{NewContainer, claims};
@@ -139,27 +140,69 @@ pub fn address_choose(
     random: &Random,
 ) -> Result<(), Error> {
     let Some(project) = row.meta.account_id else { return Ok(()) };
-    let query = Query::new().eq("accountId", project).eq("kind", "hostOnlyNetwork");
-    let Some(network) = tx.first::<Network>(&Scope::Everything, &query)? else { return Ok(()) };
-    let Some(range) = network.subnet.as_deref().and_then(Range::of) else { return Ok(()) };
+    let Some(range) = managed_range(tx, project)? else { return Ok(()) };
     let requested = requested.and_then(|text| text.parse::<Ipv4Addr>().ok()).and_then(|address| range.offset(address));
-    let start = random.below(u64::from(range.len()));
+    let start = u32::try_from(random.below(u64::from(range.size()))).unwrap_or(0);
     // What the service keeps for it.
     let own = row.service_id.map(|service| Holder::new(Service::TABLE, service.number()));
-    let probes =
-        (0..u64::from(range.len())).map(|step| u32::try_from((start + step) % u64::from(range.len())).unwrap_or(0));
-    for offset in requested.into_iter().chain(probes) {
-        let address = range.at(offset).to_string();
-        let holder = tx.claim_holder("address", project, &address)?;
-        if holder.is_none_or(|holder| Some(holder) == own) {
-            row.mac_address = Some(mac_of(range.at(offset)));
-            row.primary_ip_address = Some(address);
-            return Ok(());
+    let chosen = free_address(tx, project, range, requested, start, own.as_ref())?;
+    row.mac_address = chosen.map(mac_of);
+    row.primary_ip_address = chosen.map(|address| address.to_string());
+    Ok(())
+}
+
+/// The addresses of the project's managed network.
+fn managed_range(tx: &Tx<'_>, project: i64) -> Result<Option<Range>, Error> {
+    let query = Query::new().eq("accountId", project).eq("kind", "hostOnlyNetwork");
+    let network = tx.first::<Network>(&Scope::Everything, &query)?;
+    Ok(network.and_then(|row| Range::of(row.subnet.as_deref()?)))
+}
+
+/// A few are tried one by one, which in all but full networks is enough; then all that are taken are listed once.
+fn free_address(
+    tx: &Tx<'_>,
+    project: i64,
+    range: Range,
+    requested: Option<u32>,
+    start: u32,
+    own: Option<&Holder>,
+) -> Result<Option<Ipv4Addr>, Error> {
+    const TRIES: u32 = 32;
+    let probes = (0..range.size()).map(|step| (start + step) % range.size());
+    let tried = probes.clone().take(TRIES as usize);
+    for address in requested.into_iter().chain(tried).map(|offset| range.at(offset)) {
+        let holder = tx.claim_holder("address", project, &address.to_string())?;
+        if holder.is_none() || holder.as_ref() == own {
+            return Ok(Some(address));
         }
     }
-    tracing::warn!(project, "no address is left in {}", network.subnet.as_deref().unwrap_or_default());
-    row.primary_ip_address = None;
-    Ok(())
+    if range.size() <= TRIES {
+        return Ok(None);
+    }
+    let taken: BTreeSet<String> = tx.claims("address", project)?.into_iter().map(|claim| claim.key).collect();
+    Ok(probes.map(|offset| range.at(offset)).find(|address| !taken.contains(&address.to_string())))
+}
+
+/// The host's own address on its project's managed network: source of what its processes send to containers of other
+/// hosts. Claimed once and kept; `true` when the row has changed.
+pub fn host_address(tx: &mut Tx<'_>, host: &mut Row<Host>) -> Result<bool, Error> {
+    let Some(project) = host.meta.account_id else { return Ok(false) };
+    let holder = claims::host(host.meta.id);
+    if let Some(address) = host.network_address.clone() {
+        tx.claim(&Claim::new("address", project, address, holder))?;
+        return Ok(false);
+    }
+    let Some(range) = managed_range(tx, project)? else { return Ok(false) };
+    // Spread like those of containers, and the same however often it is tried.
+    let start = host.meta.id.unsigned_abs().wrapping_mul(7_919) % u64::from(range.size());
+    let start = u32::try_from(start).unwrap_or(0);
+    let Some(address) = free_address(tx, project, range, None, start, None)? else {
+        tracing::warn!(project, host = host.meta.id, "no address is left for the host");
+        return Ok(false);
+    };
+    tx.claim(&Claim::new("address", project, address.to_string(), holder))?;
+    host.network_address = Some(address.to_string());
+    Ok(true)
 }
 
 /// Claims the chosen address for the inserted container, and makes its row.
@@ -206,7 +249,8 @@ impl Range {
         Some(Range { first: network + 2, len: addresses.checked_sub(7)? })
     }
 
-    fn len(self) -> u32 {
+    /// How many there are.
+    pub fn size(self) -> u32 {
         self.len
     }
 
@@ -238,7 +282,7 @@ mod tests {
         let range = Range::of("10.42.0.0/16").expect("a subnet");
         assert_eq!(range.gateway().to_string(), "10.42.0.1");
         assert_eq!(range.at(0).to_string(), "10.42.0.2");
-        assert_eq!(range.at(range.len() - 1).to_string(), "10.42.255.250");
+        assert_eq!(range.at(range.size() - 1).to_string(), "10.42.255.250");
         assert_eq!(range.offset(Ipv4Addr::new(10, 43, 0, 1)), None);
         assert_eq!(Range::of("10.42.0.0/30"), None);
         assert_eq!(Range::of("nonsense"), None);

@@ -1,7 +1,7 @@
 //! What a plan decided, written. All steps of a transaction or none: a row that changed since, or a claim somebody
 //! else has, fails the whole, and its keys are planned again.
 
-use remuda_model::states::{PURGED, REMOVED};
+use remuda_model::states::{CREATING, PURGED, REMOVED, STARTING};
 use remuda_model::{Account, Agent, AgentApiKey, AuditLog, Container, Register};
 use remuda_schema::{Id, Resource, Row, Time};
 use remuda_store::{Error, Query, Scope, Tx};
@@ -29,7 +29,10 @@ pub fn apply(tx: &mut Tx<'_>, steps: &[Step], ctx: &Context) -> Result<(), Error
             Step::ContainerAddress { row, requested } => {
                 let mut row: Row<Container> = (**row).clone();
                 rows::address_choose(tx, &mut row, requested.as_deref(), random)?;
-                tx.update(&mut row)?;
+                // One that waits for an address is not written again for having found none: it would be planned at once.
+                if row.primary_ip_address.is_some() || !matches!(row.meta.state.as_str(), CREATING | STARTING) {
+                    tx.update(&mut row)?;
+                }
                 rows::address_insert(tx, &row)?;
             }
             Step::AgentRemove(id) => agent_remove(tx, *id, now)?,

@@ -58,7 +58,12 @@ pub fn subjects(world: &World, record: &Record) -> Vec<Subject> {
             row.instance_id.map(|id| Subject::Container(id.number())).into_iter().collect()
         }
         Record::Label(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
-        Record::IpAddress(row) => row.host_id.map(|id| Subject::Host(id.number())).into_iter().collect(),
+        Record::IpAddress(row) => {
+            // One that is free again may be what others wait for.
+            let freed = row.network_id.is_some() && row.meta.removed.is_some();
+            let waiting = world.services_unplaced().filter(|_| freed).map(Subject::Service);
+            row.host_id.map(|id| Subject::Host(id.number())).into_iter().chain(waiting).collect()
+        }
         _ => Vec::new(),
     };
     woken.extend(selection::differs(world, record));

@@ -141,7 +141,7 @@ async fn serve(globals: Globals, args: AgentArgs) -> anyhow::Result<()> {
             EngineKind::Docker => {
                 let address = args.address.or_else(|| detect_address(url.as_deref()));
                 let engine = engine(&seams, args.docker_host.as_deref())?;
-                docker(&seams, engine, &args.state_dir, args.name.clone(), address, labels.clone())?
+                docker(&seams, engine, &args.state_dir, args.name.clone(), address, labels.clone(), &metrics)?
             }
         };
         let source = run::registered(&seams, &mut host, url.as_deref(), args.token.as_deref()).await?;
@@ -218,6 +218,7 @@ fn docker(
     name: Option<String>,
     address: Option<IpAddr>,
     labels: BTreeMap<String, String>,
+    metrics: &Metrics,
 ) -> anyhow::Result<Host> {
     let state = StateDir::open(state_dir)
         .with_context(|| format!("cannot use the state directory `{}`", state_dir.display()))?;
@@ -228,7 +229,9 @@ fn docker(
         let datapath = datapath::Handle::of_process(seams, state_dir.to_owned(), identity.host_uuid.clone(), launch);
         let settings = linux::Settings::of(state_dir.to_owned());
         let network = linux::LinuxNetwork::new(seams, engine.clone(), settings, datapath.clone());
-        Arc::new(Managed { network, datapath })
+        let managed = Managed { network, datapath };
+        seams.tasks.spawn_until_stopped("peers measured", managed.clone().measure(metrics.clone()));
+        Arc::new(managed)
     } else {
         Arc::new(NoNetwork {
             reason:
@@ -259,13 +262,14 @@ pub async fn local_host(seams: Seams, url: String, data_dir: PathBuf) {
         let engine = engine(&seams, None)?;
         engine.info().await.context("no Docker Engine answers on this machine")?;
         let loopback = IpAddr::from([127, 0, 0, 1]);
-        let mut host = docker(&seams, engine, &state_dir, None, Some(loopback), BTreeMap::new())?;
+        let metrics = Metrics::default();
+        let mut host = docker(&seams, engine, &state_dir, None, Some(loopback), BTreeMap::new(), &metrics)?;
         let token = match host.identity.keys {
             Some(_) => None,
             None => Some(registration_token(&url).await?),
         };
         let source = run::registered(&seams, &mut host, Some(&url), token.as_deref()).await?;
-        run::run(seams.clone(), host, source, Metrics::default()).await?;
+        run::run(seams.clone(), host, source, metrics).await?;
         anyhow::Ok(())
     };
     if let Err(error) = joined.await {

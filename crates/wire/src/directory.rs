@@ -148,6 +148,10 @@ pub struct Host {
     pub name: String,
     /// Registered address.
     pub address: Option<String>,
+    /// Its own address on the managed network.
+    pub overlay_address: Option<String>,
+    /// Its WireGuard key.
+    pub public_key: Option<String>,
 }
 
 /// A directory put together from updates. Both ends keep one.

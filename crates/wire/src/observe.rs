@@ -161,6 +161,15 @@ pub struct BalancerSample {
     pub response_ms: Option<f64>,
 }
 
+/// Another host as a host sees it over the managed network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PeerObserved {
+    /// Row number of the other host.
+    pub host_id: i64,
+    pub reachable: bool,
+}
+
 /// What a host is (`resources-infra.md` §3.4) and can do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -174,6 +183,10 @@ pub struct HostFacts {
     pub labels: BTreeMap<String, String>,
     /// Labels given at registration; used when the host row is created.
     pub create_labels: BTreeMap<String, String>,
+    /// The WireGuard key of this host.
+    pub public_key: Option<String>,
+    /// The other hosts as seen from here; `None`: not looked at.
+    pub peers: Option<Vec<PeerObserved>>,
     /// The managed network works here; else why not.
     pub network_problem: Option<String>,
     /// The container engine answers; else why not.

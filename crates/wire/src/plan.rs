@@ -253,7 +253,64 @@ pub struct NetworkPlan {
     pub subnet: String,
     /// `10.42.0.1`
     pub gateway: String,
+    /// Of the containers: what fits into a packet between hosts whatever the backend, so that the backend can change
+    /// under running containers.
     pub mtu: u32,
+    /// How packets get from host to host.
+    pub backend: Backend,
+    /// Largest packet of the network between the hosts.
+    pub underlay_mtu: u32,
+    /// UDP port of the hosts; 0: the backend's own.
+    pub port: u16,
+}
+
+/// How packets get from host to host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// Encrypted: the kernel's, else our own.
+    #[default]
+    Wireguard,
+    /// In UDP, in the clear.
+    Vxlan,
+    /// As they are, where hosts are neighbours.
+    HostGw,
+}
+
+impl Backend {
+    pub const ALL: [Backend; 3] = [Backend::Wireguard, Backend::Vxlan, Backend::HostGw];
+
+    /// Its name, as people choose it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Wireguard => "wireguard",
+            Backend::Vxlan => "vxlan",
+            Backend::HostGw => "host-gw",
+        }
+    }
+
+    /// The backend of that name.
+    pub fn named(name: &str) -> Option<Backend> {
+        Backend::ALL.into_iter().find(|backend| backend.name() == name)
+    }
+
+    /// Its UDP port unless another is chosen; `None`: it has none.
+    pub fn default_port(self) -> Option<u16> {
+        match self {
+            Backend::Wireguard => Some(4500),
+            Backend::Vxlan => Some(4789),
+            Backend::HostGw => None,
+        }
+    }
+
+    /// Bytes it puts around each packet.
+    pub fn overhead(self) -> u32 {
+        match self {
+            Backend::Wireguard => 60,
+            Backend::Vxlan => 50,
+            Backend::HostGw => 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,8 @@ use remuda_wire::directory::Directory;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use crate::overlay;
+
 /// The remembered state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -18,6 +20,7 @@ pub struct Remembered {
     pub directory: Option<Directory>,
     pub listen: Vec<SocketAddr>,
     pub upstreams: Vec<SocketAddr>,
+    pub overlay: Option<overlay::Settings>,
 }
 
 /// Where it is kept.
@@ -89,6 +92,7 @@ mod tests {
             directory: Some(directory),
             listen: vec!["169.254.169.250:42053".parse().unwrap()],
             upstreams: vec![],
+            overlay: Some(overlay::Settings { subnet: "10.42.0.0/16".into(), ..overlay::Settings::default() }),
         };
         save(&path, &remembered).unwrap();
         assert_eq!(load(&path), remembered);

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::dns::server::Counts;
+use crate::overlay;
 
 /// Raised when an older peer would misunderstand; agent and datapath of different numbers do not work together, and
 /// the agent replaces the process.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Longest line taken: a snapshot of a large project. Only the machine's administrator can write to the socket.
 const MAX_LINE: usize = 256 << 20;
@@ -35,6 +36,10 @@ pub enum Request {
     /// Answers DNS on this address too. When its port is taken, a free one is used: see [`Status::listening`].
     Listen {
         address: SocketAddr,
+    },
+    /// The way to other hosts.
+    Overlay {
+        settings: overlay::Settings,
     },
     Stop,
 }
@@ -64,6 +69,8 @@ pub struct Status {
     pub listening: Vec<Listening>,
     pub upstreams: Vec<SocketAddr>,
     pub counts: Counts,
+    /// The way to other hosts.
+    pub overlay: overlay::Status,
     /// Addresses it could not listen on when the agent last asked; the agent's own note.
     #[serde(skip)]
     pub refused: Vec<Refused>,

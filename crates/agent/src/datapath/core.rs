@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_runtime::{Random, Tasks};
-use remuda_wire::directory::{Directory, DirectoryUpdate};
+use remuda_runtime::{Clock, Random, Tasks};
+use remuda_wire::directory::{Directory, DirectoryUpdate, Entry};
 use tokio::sync::{Mutex, Notify};
 
 use super::cache::{self, Remembered};
@@ -15,6 +15,7 @@ use super::control::{Listening, PROTOCOL, Reply, Request, Status};
 use crate::dns::answer::Zone;
 use crate::dns::forward::host_upstreams;
 use crate::dns::server::{Responder, listen};
+use crate::overlay;
 
 /// How long changes gather before they are saved: a busy project would otherwise write its directory all the time. What
 /// a crash loses the agent sends again.
@@ -31,6 +32,7 @@ pub struct Core {
     cache: Option<PathBuf>,
     resolv_conf: PathBuf,
     changed: Notify,
+    overlay: overlay::Keeper,
 }
 
 #[derive(Default)]
@@ -47,7 +49,13 @@ struct State {
 
 impl Core {
     /// Starts from what is remembered, if anything is, and keeps saving until `tasks` stops.
-    pub async fn start(random: Random, tasks: Tasks, resolv_conf: PathBuf, cache: Option<PathBuf>) -> Arc<Core> {
+    pub async fn start(
+        clock: &Clock,
+        random: Random,
+        tasks: Tasks,
+        resolv_conf: PathBuf,
+        cache: Option<PathBuf>,
+    ) -> Arc<Core> {
         let core = Arc::new(Core {
             responder: Arc::new(Responder::new(random)),
             tasks: tasks.clone(),
@@ -55,6 +63,7 @@ impl Core {
             cache,
             resolv_conf,
             changed: Notify::new(),
+            overlay: overlay::Keeper::start(clock, &tasks),
         });
         core.restore().await;
         tasks.spawn_until_stopped("datapath upstreams", core.clone().follow_resolv_conf());
@@ -67,6 +76,7 @@ impl Core {
     /// Does what is asked. [`Request::Stop`] stops the core's tasks.
     pub async fn handle(&self, request: Request) -> Reply {
         let mut state = self.state.lock().await;
+        let concerns_overlay = matches!(request, Request::Directory { .. } | Request::Overlay { .. });
         let done = match request {
             Request::Status => Ok(()),
             Request::Directory { source, host_uuid, update } => {
@@ -79,11 +89,22 @@ impl Core {
                 Ok(())
             }
             Request::Listen { address } => self.listen(&mut state, address).await,
+            Request::Overlay { settings } => {
+                self.overlay.set(settings);
+                self.changed.notify_one();
+                Ok(())
+            }
             Request::Stop => {
                 self.tasks.stop();
                 Ok(())
             }
         };
+        if concerns_overlay && done.is_ok() {
+            // What the answer says of routes shall be so. Names are in force already, and others may ask meanwhile.
+            drop(state);
+            self.overlay.carried_out().await;
+            state = self.state.lock().await;
+        }
         done.map_or_else(|reply| reply, |()| Reply::Status(Box::new(self.status(&state))))
     }
 
@@ -98,6 +119,7 @@ impl Core {
             listening: state.listening.clone(),
             upstreams: state.upstreams.clone(),
             counts: self.responder.counts(),
+            overlay: self.overlay.status(),
             refused: Vec::new(),
         }
     }
@@ -121,7 +143,12 @@ impl Core {
             Some(_) => state.directory.take().unwrap_or_default(),
             None => Arc::default(),
         };
+        let keys = update.base.map(|_| {
+            let upserts = update.upserts.iter().map(Entry::key);
+            upserts.chain(update.removed.iter().copied()).collect()
+        });
         Arc::make_mut(&mut directory).apply(update).map_err(|wrong| Reply::WrongBase { have: wrong.have })?;
+        self.overlay.directory(&directory, &host_uuid, keys);
         (state.source, state.host_uuid, state.directory) = (source, host_uuid, Some(directory));
         self.replace_zone(state).await;
         self.changed.notify_one();
@@ -183,7 +210,12 @@ impl Core {
     async fn restore(&self) {
         let mut state = self.state.lock().await;
         if let Some(path) = &self.cache {
-            let Remembered { source, host_uuid, directory, listen, upstreams } = cache::load(path);
+            let Remembered { source, host_uuid, directory, listen, upstreams, overlay } = cache::load(path);
+            // The tunnel first: it is what no other process can do.
+            overlay.into_iter().for_each(|settings| self.overlay.set(settings));
+            if let Some(directory) = &directory {
+                self.overlay.directory(directory, &host_uuid, None);
+            }
             (state.source, state.host_uuid, state.given) = (source, host_uuid, upstreams);
             state.directory = directory.map(Arc::new);
             self.replace_zone(&mut state).await;
@@ -227,6 +259,7 @@ impl Core {
             directory: state.directory.as_deref().cloned(),
             listen: state.listening.iter().map(|listening| listening.asked).collect(),
             upstreams: state.given.clone(),
+            overlay: self.overlay.settings(),
         }
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use super::control::{self, Listening, PROTOCOL, Refused, Reply, Request, Status};
 use super::core::Core;
+use crate::overlay;
 
 /// Differences kept for a datapath that lags; beyond that it gets a snapshot.
 const MAX_PENDING: usize = 64;
@@ -81,6 +82,7 @@ struct Wanted {
     /// Differences that lead from some revision to the directory's, each based on the one before.
     pending: VecDeque<DirectoryUpdate>,
     upstreams: Option<Vec<SocketAddr>>,
+    overlay: Option<overlay::Settings>,
     listen: Vec<SocketAddr>,
     stop: bool,
 }
@@ -93,7 +95,7 @@ impl Handle {
 
     /// The datapath inside this process: for tests and hosts without a state directory. Remembers nothing.
     pub async fn in_process(seams: &Seams, host_uuid: String, resolv_conf: PathBuf) -> Handle {
-        let core = Core::start(seams.random.clone(), seams.tasks.child(), resolv_conf, None).await;
+        let core = Core::start(&seams.clock, seams.random.clone(), seams.tasks.child(), resolv_conf, None).await;
         Handle::start(seams, host_uuid, Peer::Here(core))
     }
 
@@ -167,6 +169,41 @@ impl Handle {
                 Ok(_) => Error::NotRunning { reason: "it did not answer in time".to_owned() },
             })
         })
+    }
+
+    /// Has the way to other hosts made so, and waits until it is; why not, when it cannot be.
+    pub async fn overlay(&self, settings: overlay::Settings) -> Result<(), Error> {
+        self.wanted().overlay = Some(settings.clone());
+        self.shared.changed.notify_one();
+        let mut status = self.status.clone();
+        let applied = status.wait_for(|status| {
+            let overlay = status.as_ref().map(|status| &status.overlay);
+            overlay.is_ok_and(|overlay| overlay.settings.as_ref() == Some(&settings))
+        });
+        match timeout(PATIENCE, applied).await {
+            Ok(Ok(status)) => match status.as_ref().ok().and_then(|status| status.overlay.problem.clone()) {
+                Some(message) => Err(Error::Refused { message }),
+                None => Ok(()),
+            },
+            Ok(Err(_)) => Err(ended()),
+            Err(_) => Err(Error::NotRunning { reason: "it did not answer in time".to_owned() }),
+        }
+    }
+
+    /// Waits until routes are of `revision` of the current source or a later one.
+    pub async fn wait_routes(&self, revision: i64) -> Result<(), Error> {
+        let mut status = self.status.clone();
+        loop {
+            let routes = {
+                let source = self.wanted().source.clone();
+                let status = status.borrow_and_update();
+                status.as_ref().ok().filter(|status| status.source == source).and_then(|status| status.overlay.revision)
+            };
+            if routes.is_some_and(|routes| routes >= revision) {
+                return Ok(());
+            }
+            status.changed().await.map_err(|_| ended())?;
+        }
     }
 
     /// How the datapath stands, as of the last exchange; changes are seen by [`watch::Receiver::changed`].
@@ -301,6 +338,10 @@ impl Keeper {
         let upstreams = self.shared.wanted().upstreams.clone();
         if let Some(servers) = upstreams.filter(|servers| *servers != status.upstreams) {
             status = expect_status(connection.call(Request::Upstreams { servers }).await?)?;
+        }
+        let overlay = self.shared.wanted().overlay.clone();
+        if let Some(settings) = overlay.filter(|settings| status.overlay.settings.as_ref() != Some(settings)) {
+            status = expect_status(connection.call(Request::Overlay { settings }).await?)?;
         }
         while let Some(request) = self.next_directory(&status) {
             status = match connection.call(request).await? {

@@ -53,7 +53,7 @@ pub async fn run(options: Options, seams: Seams) -> Result<(), Error> {
 
     let tasks = seams.tasks.child();
     let cache = Some(cache::path(&options.state_dir));
-    let core = Core::start(seams.random, tasks.clone(), options.resolv_conf, cache).await;
+    let core = Core::start(&seams.clock, seams.random, tasks.clone(), options.resolv_conf, cache).await;
     let (listener, inode) =
         open_socket(&options.state_dir).map_err(|source| Error::Socket { path: shown.clone(), source })?;
     tasks.spawn_until_stopped("datapath control", serve(core, tasks.clone(), listener));

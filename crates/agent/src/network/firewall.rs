@@ -18,8 +18,19 @@ use crate::dns::answer::SERVICE_ADDRESS;
 pub struct Rules {
     pub bridge: String,
     pub subnet: Subnet,
+    /// The way to other hosts.
+    pub tunnel: Tunnel,
     /// Where the datapath really answers DNS.
     pub dns: SocketAddr,
+}
+
+/// How packets of other hosts arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tunnel {
+    /// Through an interface of its own, in UDP to this port.
+    Device { name: String, port: u16 },
+    /// Through any interface of the host.
+    Neighbours,
 }
 
 /// The two tables' text, as `iptables-save -t TABLE` prints it.
@@ -69,20 +80,20 @@ pub fn present(saved: &Saved) -> Vec<String> {
 }
 
 fn nat_chains(rules: &Rules) -> Vec<Chain> {
-    let Rules { bridge, subnet, dns } = rules;
+    let Rules { bridge, subnet, dns, tunnel } = rules;
     let to_dns = |protocol| {
         format!("-d {SERVICE_ADDRESS}/32 -p {protocol} -m {protocol} --dport 53 -j DNAT --to-destination {dns}")
     };
     let out = format!("-s {subnet} ! -d {subnet} ! -o {bridge}");
     // A container may publish port 53: Docker's rule for it takes every local address, ours among them.
     let before_docker = Some("-j DOCKER");
+    let mut before_published = vec![to_dns("udp"), to_dns("tcp")];
+    if let Tunnel::Device { port, .. } = tunnel {
+        // A container that publishes this port does not get what other hosts send.
+        before_published.push(format!("-p udp -m udp --dport {port} -m addrtype --dst-type LOCAL -j ACCEPT"));
+    }
     vec![
-        Chain {
-            name: "REMUDA-PREROUTING",
-            hook: "PREROUTING",
-            rules: vec![to_dns("udp"), to_dns("tcp")],
-            before: before_docker,
-        },
+        Chain { name: "REMUDA-PREROUTING", hook: "PREROUTING", rules: before_published, before: before_docker },
         Chain {
             name: "REMUDA-OUTPUT",
             hook: "OUTPUT",
@@ -105,9 +116,23 @@ fn nat_chains(rules: &Rules) -> Vec<Chain> {
 /// Where Docker's chains work we add what they leave out, after the administrator's own rules in DOCKER-USER; where
 /// they do not (flushed, or Docker without iptables) our chain also lets the network out.
 fn filter_chains(rules: &Rules, filter: &str) -> Vec<Chain> {
-    let Rules { bridge, subnet, .. } = rules;
+    let Rules { bridge, subnet, tunnel, .. } = rules;
     let docker_works = filter.lines().any(|line| line == "-A FORWARD -j DOCKER-USER");
     let mut forward = vec![format!("-i {bridge} -o {bridge} -s {subnet} -d {subnet} -j ACCEPT")];
+    let inside = format!("-s {subnet} -d {subnet}");
+    match tunnel {
+        Tunnel::Device { name, .. } => forward.extend([
+            format!("-i {bridge} -o {name} {inside} -j ACCEPT"),
+            format!("-i {name} -o {bridge} {inside} -j ACCEPT"),
+            // The tunnel is for the managed network: not a way into other networks of a host, nor from them.
+            format!("-i {name} -j DROP"),
+            format!("-o {name} -j DROP"),
+        ]),
+        Tunnel::Neighbours => forward.extend([
+            format!("-i {bridge} ! -o {bridge} {inside} -j ACCEPT"),
+            format!("! -i {bridge} -o {bridge} {inside} -j ACCEPT"),
+        ]),
+    }
     if !docker_works {
         forward.extend([
             format!("-i {bridge} ! -o {bridge} -s {subnet} -j ACCEPT"),
@@ -128,6 +153,14 @@ fn filter_chains(rules: &Rules, filter: &str) -> Vec<Chain> {
             name: "REMUDA-INPUT",
             hook: "INPUT",
             rules: vec![ours("lo"), ours(bridge), ours("docker+"), ours("br-+"), format!("{to_us} -j DROP")],
+            before: None,
+        },
+        // To a container all of the network is one wire: a better way to an address that has moved would be none. The
+        // bridge's own `send_redirects` does not keep the kernel from it while that of `all` is on.
+        Chain {
+            name: "REMUDA-OUTPUT",
+            hook: "OUTPUT",
+            rules: vec![format!("-o {bridge} -p icmp -m icmp --icmp-type 5 -j DROP")],
             before: None,
         },
     ]
@@ -243,6 +276,7 @@ mod tests {
         Rules {
             bridge: "remuda0".into(),
             subnet: "10.42.0.0/16".parse().unwrap(),
+            tunnel: Tunnel::Device { name: "remuda1".into(), port: 4500 },
             dns: "169.254.169.250:42053".parse().unwrap(),
         }
     }
@@ -321,28 +355,36 @@ mod tests {
         :REMUDA-PREROUTING - [0:0]
         :REMUDA-OUTPUT - [0:0]
         :REMUDA-POSTROUTING - [0:0]
-        -A REMUDA-PREROUTING -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
-        -A REMUDA-PREROUTING -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-PREROUTING -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-PREROUTING -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-PREROUTING -m comment --comment remuda:696e30a710a4 -p udp -m udp --dport 4500 -m addrtype --dst-type LOCAL -j ACCEPT
         -I PREROUTING 1 -j REMUDA-PREROUTING
-        -A REMUDA-OUTPUT -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
-        -A REMUDA-OUTPUT -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-OUTPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-OUTPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
         -I OUTPUT 1 -j REMUDA-OUTPUT
-        -A REMUDA-POSTROUTING -m comment --comment remuda:0046c396de73 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p tcp -j MASQUERADE --to-ports 1024-65535
-        -A REMUDA-POSTROUTING -m comment --comment remuda:0046c396de73 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p udp -j MASQUERADE --to-ports 1024-65535
-        -A REMUDA-POSTROUTING -m comment --comment remuda:0046c396de73 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -j MASQUERADE
+        -A REMUDA-POSTROUTING -m comment --comment remuda:696e30a710a4 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p tcp -j MASQUERADE --to-ports 1024-65535
+        -A REMUDA-POSTROUTING -m comment --comment remuda:696e30a710a4 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p udp -j MASQUERADE --to-ports 1024-65535
+        -A REMUDA-POSTROUTING -m comment --comment remuda:696e30a710a4 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -j MASQUERADE
         -I POSTROUTING 1 -j REMUDA-POSTROUTING
         COMMIT
         *filter
         :REMUDA-FORWARD - [0:0]
         :REMUDA-INPUT - [0:0]
-        -A REMUDA-FORWARD -m comment --comment remuda:0046c396de73 -i remuda0 -o remuda0 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
+        :REMUDA-OUTPUT - [0:0]
+        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda0 -o remuda0 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
+        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda0 -o remuda1 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
+        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda1 -o remuda0 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
+        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda1 -j DROP
+        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -o remuda1 -j DROP
         -I DOCKER-USER 2 -j REMUDA-FORWARD
-        -A REMUDA-INPUT -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -i lo -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -i remuda0 -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -i docker+ -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -i br-+ -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:0046c396de73 -d 169.254.169.250/32 -j DROP
+        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i lo -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i remuda0 -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i docker+ -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i br-+ -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -j DROP
         -I INPUT 1 -j REMUDA-INPUT
+        -A REMUDA-OUTPUT -m comment --comment remuda:696e30a710a4 -o remuda0 -p icmp -m icmp --icmp-type 5 -j DROP
+        -I OUTPUT 1 -j REMUDA-OUTPUT
         COMMIT
         ");
     }
@@ -374,7 +416,7 @@ mod tests {
         for (name, damage) in damage {
             let damaged = Saved { nat: damage(&whole.nat), filter: damage(&whole.filter) };
             let after = repaired(&damaged);
-            assert_eq!(present(&after).len(), 5, "{name}");
+            assert_eq!(present(&after).len(), 6, "{name}");
         }
     }
 

@@ -3,14 +3,16 @@
 //! argument vector; which of iptables' two backends is chosen by where Docker's chains are.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use remuda_runtime::{Clock, Seams};
-use remuda_wire::plan::NetworkPlan;
+use remuda_runtime::{Clock, Random, Seams};
+use remuda_wire::plan::{self, NetworkPlan};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -18,7 +20,7 @@ use tokio::process::Command;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
-use super::firewall::{self, Rules, Saved};
+use super::firewall::{self, Rules, Saved, Tunnel};
 use super::resolver::{HostResolver, resolv_conf};
 use super::routes::{self, Subnet};
 use super::{Problem, ResolverRequest, options};
@@ -26,6 +28,8 @@ use crate::balancer::place::Place;
 use crate::datapath;
 use crate::dns::answer::SERVICE_ADDRESS;
 use crate::engine;
+use crate::overlay;
+use crate::state_dir::StateDir;
 
 /// How often the host is compared with what it should have.
 const VERIFY_EVERY: Duration = Duration::from_secs(5);
@@ -71,6 +75,8 @@ pub struct Settings {
     pub network: String,
     /// Name of its interface.
     pub bridge: String,
+    /// Name of the interface to other hosts.
+    pub tunnel: String,
     /// Port the datapath answers DNS on, when it is free.
     pub dns_port: u16,
 }
@@ -82,6 +88,7 @@ impl Settings {
             resolv_conf: "/etc/resolv.conf".into(),
             network: "remuda".to_owned(),
             bridge: "remuda0".to_owned(),
+            tunnel: "remuda1".to_owned(),
             dns_port: 42053,
         }
     }
@@ -90,8 +97,8 @@ impl Settings {
         self.state_dir.join("resolver")
     }
 
-    fn dns_address(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(SERVICE_ADDRESS), self.dns_port)
+    fn dns_address(&self) -> std::net::SocketAddr {
+        std::net::SocketAddr::new(IpAddr::V4(SERVICE_ADDRESS), self.dns_port)
     }
 }
 
@@ -99,7 +106,7 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// `engineNetwork`, `address`, `firewallChain`, `resolverFile`, `balancer`, `datapath`.
+    /// `engineNetwork`, `address`, `firewallChain`, `resolverFile`, `balancer`, `tunnel`, `routes`, `datapath`.
     pub kind: String,
     pub name: String,
 }
@@ -113,6 +120,7 @@ struct Inner {
     settings: Settings,
     datapath: datapath::Handle,
     clock: Clock,
+    random: Random,
     /// One at a time changes the host.
     state: Mutex<State>,
     problem: watch::Sender<Option<Problem>>,
@@ -125,6 +133,8 @@ struct State {
     /// What was asked for last; verified periodically.
     plan: Option<NetworkPlan>,
     backend: Option<Backend>,
+    /// Held while the managed network of this machine is ours.
+    guard: Option<UnixListener>,
 }
 
 /// One of iptables' implementations, by the first part of its programs' names.
@@ -139,6 +149,7 @@ impl LinuxNetwork {
             settings,
             datapath,
             clock: seams.clock.clone(),
+            random: seams.random.clone(),
             state: Mutex::default(),
             problem: watch::channel(None).0,
             verified: std::sync::Mutex::default(),
@@ -164,6 +175,11 @@ impl LinuxNetwork {
             }
         }
         Ok(self.0.settings.network.clone())
+    }
+
+    /// The public half of this host's key.
+    pub fn public_key(&self) -> Result<String, Problem> {
+        self.0.public_key()
     }
 
     /// Writes the resolver file of a container and says where it is, to be mounted read-only over `/etc/resolv.conf`.
@@ -238,12 +254,61 @@ impl Inner {
         }
         let subnet: Subnet =
             plan.subnet.parse().map_err(|error| Problem::new(format!("the plan's network is wrong: {error}")))?;
-        let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-        if let Some(reason) = routes::conflict(subnet, &routes::parse(&table), &self.settings.bridge) {
+        self.claim_machine(state)?;
+        let table = run("ip", &["-4", "route", "show"], None).await?;
+        if let Some(reason) =
+            routes::conflict(subnet, &routes::parse(&table), &[&self.settings.bridge, &self.settings.tunnel])
+        {
             return Err(Problem::new(reason));
         }
         self.ensure_engine_network(plan).await?;
-        self.ensure_host(state, subnet).await
+        self.ensure_host(state, subnet, plan).await?;
+        let way = self.overlay(plan)?;
+        self.datapath.overlay(way).await.map_err(|error| Problem::new(error.to_string()))
+    }
+
+    /// One managed network on one machine: two agents would take each other's interfaces away. The name is one of the
+    /// machine's network namespace, and free again when this process ends, however it ends.
+    fn claim_machine(&self, state: &mut State) -> Result<(), Problem> {
+        if state.guard.is_some() {
+            return Ok(());
+        }
+        let bridge = &self.settings.bridge;
+        let bound = SocketAddr::from_abstract_name(format!("remuda-network-{bridge}"))
+            .and_then(|name| UnixListener::bind_addr(&name));
+        match bound {
+            Ok(guard) => {
+                state.guard = Some(guard);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Problem::new(format!(
+                "another agent on this machine has the managed network (interface `{bridge}`); a machine belongs to one \
+                 environment: stop the other agent, or run it in a network namespace of its own"
+            ))),
+            Err(error) => Err(Problem::new(format!("the managed network of this machine cannot be claimed: {error}"))),
+        }
+    }
+
+    /// What the datapath is told of the way to other hosts.
+    fn overlay(&self, plan: &NetworkPlan) -> Result<overlay::Settings, Problem> {
+        let underlay = if plan.underlay_mtu == 0 { 1500 } else { plan.underlay_mtu };
+        Ok(overlay::Settings {
+            backend: plan.backend,
+            subnet: plan.subnet.clone(),
+            bridge: self.settings.bridge.clone(),
+            device: self.settings.tunnel.clone(),
+            port: port(plan),
+            mtu: underlay.saturating_sub(plan.backend.overhead()),
+            key_dir: self.settings.state_dir.clone(),
+            public_key: self.public_key()?,
+        })
+    }
+
+    /// The public key of this host's registration.
+    fn public_key(&self) -> Result<String, Problem> {
+        let key = StateDir::open(&self.settings.state_dir)
+            .and_then(|state| overlay::key::of_registration(&state, &self.random));
+        key.map(|key| key.public()).map_err(|error| Problem::new(format!("this host has no key: {error}")))
     }
 
     async fn ensure_engine_network(&self, plan: &NetworkPlan) -> Result<(), Problem> {
@@ -261,6 +326,9 @@ impl Inner {
         if let Some(existing) = existing {
             let Some(difference) = options::difference(&existing, &body) else { return Ok(()) };
             let attached = options::attached(&existing);
+            if !attached.is_empty() && options::is_tolerable(&existing, &body) {
+                return Ok(());
+            }
             if !attached.is_empty() {
                 return Err(Problem::new(format!(
                     "the engine's network `{name}` is not as it should be ({difference}) and cannot be replaced while \
@@ -280,18 +348,34 @@ impl Inner {
     }
 
     /// Everything that is not the engine's: safe to repeat, and repeated.
-    async fn ensure_host(&self, state: &mut State, subnet: Subnet) -> Result<(), Problem> {
+    async fn ensure_host(&self, state: &mut State, subnet: Subnet, plan: &NetworkPlan) -> Result<(), Problem> {
         let address = format!("{SERVICE_ADDRESS}/32");
         run("ip", &["link", "set", "dev", "lo", "up"], None).await?;
         run("ip", &["address", "replace", &address, "dev", "lo", "scope", "host"], None).await?;
         // Containers of one bridge reach each other directly; being told so about remote ones would cut the tunnel out.
-        let redirects = format!("/proc/sys/net/ipv4/conf/{}/send_redirects", self.settings.bridge);
-        if let Err(error) = std::fs::write(&redirects, "0") {
-            tracing::debug!(path = redirects, %error, "a kernel setting of the bridge stays as it is");
+        let bridge = &self.settings.bridge;
+        for (path, value) in [
+            (format!("conf/{bridge}/send_redirects"), "0"),
+            // Containers see one network: the host answers for addresses that are on other hosts, and at once.
+            (format!("conf/{bridge}/proxy_arp"), "1"),
+            (format!("neigh/{bridge}/proxy_delay"), "0"),
+            ("ip_forward".to_owned(), "1"),
+        ] {
+            let path = format!("/proc/sys/net/ipv4/{path}");
+            if std::fs::read_to_string(&path).is_ok_and(|found| found.trim() == value) {
+                continue;
+            }
+            std::fs::write(&path, value).map_err(|error| {
+                Problem::new(format!("the kernel setting {path} cannot be made {value} ({error}); make it so"))
+            })?;
         }
         let dns = self.datapath.listen(self.settings.dns_address()).await;
         let dns = dns.map_err(|error| Problem::new(format!("names cannot be answered on this host: {error}")))?;
-        let rules = Rules { bridge: self.settings.bridge.clone(), subnet, dns };
+        let tunnel = match plan.backend {
+            plan::Backend::HostGw => Tunnel::Neighbours,
+            _ => Tunnel::Device { name: self.settings.tunnel.clone(), port: port(plan) },
+        };
+        let rules = Rules { bridge: self.settings.bridge.clone(), subnet, tunnel, dns };
         self.ensure_rules(state, &rules).await
     }
 
@@ -322,6 +406,11 @@ impl Inner {
     }
 }
 
+/// UDP port of the hosts; 0 where they speak without.
+fn port(plan: &NetworkPlan) -> u16 {
+    if plan.port == 0 { plan.backend.default_port().unwrap_or(0) } else { plan.port }
+}
+
 /// What of ours is on this host, whether an agent runs or not.
 pub async fn status(networks: &impl Networks, settings: &Settings) -> Vec<Item> {
     let item = |kind: &str, name: String| Item { kind: kind.to_owned(), name };
@@ -349,6 +438,13 @@ pub async fn status(networks: &impl Networks, settings: &Settings) -> Vec<Item> 
     items.extend(
         balancers.uuids().iter().map(|uuid| item("balancer", balancers.path().join(uuid).display().to_string())),
     );
+    let (tunnel, n_routes) = overlay::keeper::found(&settings.tunnel).await;
+    if tunnel {
+        items.push(item("tunnel", settings.tunnel.clone()));
+    }
+    if n_routes > 0 {
+        items.push(item("routes", format!("{n_routes} to containers and hosts, protocol {}", overlay::PROTOCOL)));
+    }
     if let Some(status) = datapath::handle::status_of(&settings.state_dir).await {
         items.push(item("datapath", format!("process {}", status.pid)));
     }
@@ -359,6 +455,7 @@ pub async fn status(networks: &impl Networks, settings: &Settings) -> Vec<Item> 
 pub async fn clean(networks: &impl Networks, settings: &Settings) -> Result<(), Vec<Problem>> {
     let mut problems = Vec::new();
     datapath::handle::stop_process(&settings.state_dir).await;
+    problems.extend(overlay::keeper::clean(&settings.tunnel).await);
     for backend in BACKENDS {
         let Ok(saved) = backend.saved().await else { continue };
         if let Some(text) = firewall::removal(&saved) {
@@ -429,7 +526,7 @@ impl Backend {
 }
 
 /// Runs a program to its end; a failure carries what it said.
-async fn run(program: &str, args: &[&str], input: Option<&str>) -> Result<String, Problem> {
+pub(crate) async fn run(program: &str, args: &[&str], input: Option<&str>) -> Result<String, Problem> {
     let failed = |reason: String| Problem::new(format!("`{program} {}` failed: {reason}", args.join(" ")));
     let exchange = async {
         let mut command = Command::new(program);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use crate::overlay::PROTOCOL;
+
 /// `10.42.0.0/16`. Host bits are cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet {
@@ -69,25 +71,29 @@ pub struct Route {
     pub subnet: Subnet,
 }
 
-/// Reads `/proc/net/route`. Lines that do not read are left out: the file belongs to the kernel.
+/// Reads `ip -4 route show`. Routes of ours and lines that do not read are left out.
 pub fn parse(text: &str) -> Vec<Route> {
-    text.lines().skip(1).filter_map(parse_line).collect()
+    text.lines().filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &str) -> Option<Route> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    // The kernel prints addresses as one number in the machine's own byte order.
-    let number = |idx: usize| u32::from_str_radix(words.get(idx)?, 16).ok().map(u32::to_ne_bytes);
-    let (base, mask) = (Ipv4Addr::from(number(1)?), u32::from_be_bytes(number(7)?));
-    Some(Route {
-        interface: (*words.first()?).to_owned(),
-        subnet: Subnet::new(base, u8::try_from(mask.count_ones()).ok()?),
-    })
+    let after = |name: &str| words.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+    if after("proto") == Some(PROTOCOL) {
+        return None;
+    }
+    // Some begin with their type: `blackhole 10.42.7.0/24`.
+    let subnet = words.iter().take(2).find_map(|word| match *word {
+        "default" => "0.0.0.0/0".parse().ok(),
+        word if word.contains('/') => word.parse().ok(),
+        word => Some(Subnet::new(word.parse().ok()?, 32)),
+    })?;
+    Some(Route { interface: after("dev").unwrap_or(words[0]).to_owned(), subnet })
 }
 
 /// Why the subnet cannot be used here: another interface already leads to a part of it. Default routes do not count.
-pub fn conflict(subnet: Subnet, routes: &[Route], bridge: &str) -> Option<String> {
-    let other = |route: &&Route| route.interface != bridge && route.subnet.prefix() > 0;
+pub fn conflict(subnet: Subnet, routes: &[Route], own: &[&str]) -> Option<String> {
+    let other = |route: &&Route| !own.contains(&route.interface.as_str()) && route.subnet.prefix() > 0;
     let taken = routes.iter().filter(other).find(|route| route.subnet.overlaps(subnet))?;
     Some(format!(
         "the managed network {subnet} overlaps with the route {} over `{}` of this host; change the setting \
@@ -114,14 +120,16 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_endian = "little")]
     fn the_kernels_table_is_read() {
-        let text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-                    eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-                    eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
-                    rubbish\n";
+        let text = "default via 192.0.2.1 dev eth0\n192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.2\n\
+                    10.42.0.9 via 192.0.2.3 dev eth0 proto 142 src 10.42.9.1\nblackhole 10.42.7.0/24\n\
+                    10.8.0.1 dev tun0 scope link\nrubbish\n\n";
         let routes: Vec<_> = parse(text).iter().map(|route| format!("{} {}", route.interface, route.subnet)).collect();
-        assert_eq!(routes, ["eth0 0.0.0.0/0", "eth0 192.0.2.0/24"]);
+        assert_eq!(
+            routes,
+            ["eth0 0.0.0.0/0", "eth0 192.0.2.0/24", "blackhole 10.42.7.0/24", "tun0 10.8.0.1/32"],
+            "ours is not among them"
+        );
     }
 
     #[test]
@@ -130,6 +138,7 @@ mod tests {
             ("eth0", "192.0.2.0/24", false),
             ("eth0", "0.0.0.0/0", false),
             ("remuda0", "10.42.0.0/16", false),
+            ("remuda1", "10.42.0.9/32", false),
             ("eth0", "10.42.7.0/24", true),
             ("tun0", "10.0.0.0/8", true),
             ("tun0", "10.43.0.0/16", false),
@@ -137,7 +146,7 @@ mod tests {
         ];
         for (interface, route, refused) in cases {
             let routes = [Route { interface: interface.into(), subnet: route.parse().unwrap() }];
-            let reason = conflict("10.42.0.0/16".parse().unwrap(), &routes, "remuda0");
+            let reason = conflict("10.42.0.0/16".parse().unwrap(), &routes, &["remuda0", "remuda1"]);
             assert_eq!(reason.is_some(), refused, "{route} over {interface}");
             assert!(reason.is_none_or(|reason| reason.contains(route) && reason.contains(interface)));
         }

@@ -335,7 +335,12 @@ impl Worker {
     // ---- plan ----
 
     fn plan_apply(&mut self, update: PlanUpdate, position: &Position) -> Result<(), WrongBase> {
+        let network = self.cached.held.network.clone();
         let changed = self.cached.held.apply(update)?;
+        if self.cached.held.network != network {
+            // Another backend is for now, not for the next look.
+            self.network_at_ms = 0;
+        }
         (self.cached.store, self.cached.epoch) = (position.store.clone(), position.epoch);
         for uuid in &changed {
             self.memory.plan_changed(uuid);

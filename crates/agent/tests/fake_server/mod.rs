@@ -177,7 +177,7 @@ impl Server {
 }
 
 pub fn network() -> NetworkPlan {
-    NetworkPlan { subnet: "10.42.0.0/16".into(), gateway: "10.42.0.1".into(), mtu: 1500 }
+    NetworkPlan { subnet: "10.42.0.0/16".into(), gateway: "10.42.0.1".into(), mtu: 1500, ..NetworkPlan::default() }
 }
 
 /// A service container.

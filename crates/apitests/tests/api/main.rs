@@ -13,6 +13,7 @@ mod hosts;
 mod keys;
 mod lists;
 mod names;
+mod network;
 mod origins;
 mod registration;
 mod scripts;

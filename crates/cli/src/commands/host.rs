@@ -138,6 +138,7 @@ async fn show(session: &Session, name: &str) -> Result<(), Failure> {
     let address = address(session, &host).await;
     let labels: Vec<String> = labels_of(&host).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     let n_containers = session.members(&host, "instances").await?.len();
+    let peers = peers(session, &host).await?;
     let lines = [
         ("Name", items::host_name(&host)),
         ("Id", host.id()),
@@ -147,6 +148,8 @@ async fn show(session: &Session, name: &str) -> Result<(), Failure> {
         ("Engine", host.text("engineProblem")),
         ("Network", host.text("networkProblem")),
         ("Address", &address),
+        ("Own address", host.text("networkAddress")),
+        ("Hosts", &peers),
         ("Containers", &n_containers.to_string()),
         ("CPUs", &facts.cpus),
         ("Memory", &facts.memory),
@@ -158,6 +161,25 @@ async fn show(session: &Session, name: &str) -> Result<(), Failure> {
         session.out.line(&format!("{title:<11} {value}"))?;
     }
     Ok(())
+}
+
+/// The other hosts, and whether they answer this one over the managed network.
+async fn peers(session: &Session, host: &Resource) -> Result<String, Failure> {
+    let peers = host.get("networkPeers").as_array().cloned().unwrap_or_default();
+    if peers.is_empty() {
+        return Ok(String::new());
+    }
+    let hosts = session.client.list("hosts", &[("removed_null", "true")]).await?;
+    let name = |id: &str| hosts.iter().find(|host| host.id() == id).map_or(id, items::host_name).to_owned();
+    let mut said: Vec<String> = peers
+        .iter()
+        .map(|peer| {
+            let text = |field: &str| peer[field].as_str().unwrap_or_default();
+            format!("{} {}", name(text("hostId")), text("state"))
+        })
+        .collect();
+    said.sort();
+    Ok(said.join(", "))
 }
 
 fn labels_of(host: &Resource) -> BTreeMap<String, String> {

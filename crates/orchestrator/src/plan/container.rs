@@ -12,6 +12,7 @@ use remuda_schema::{Id, Row, Time};
 
 use super::{Moment, Plan, Step, checkers, claims, ended, purged, removed, service};
 use crate::record::Record;
+use crate::rows::Range;
 use crate::scheduler::{self, Placement, PortNeed};
 use crate::transitions::{self, WANT_REMOVED, WANT_RUNNING, WANT_STOPPED, enter, label};
 use crate::withdraw;
@@ -76,6 +77,9 @@ fn step_on(row: &Row<Container>, state: &str, moment: Moment<'_>, plan: &mut Pla
 }
 
 fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
+    if lacks_address(world, row) {
+        return await_address(world, row, moment, plan);
+    }
     let mut next = row.clone();
     match scheduler::place(world, row, moment.settings) {
         Placement::On(host) => {
@@ -104,6 +108,41 @@ fn schedule(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut 
         }
     }
 }
+
+/// It belongs on the managed network, which had no address for it.
+fn lacks_address(world: &World, row: &Row<Container>) -> bool {
+    let managed = row.network_mode.as_deref() == Some("managed") && !row.native_container;
+    managed && row.primary_ip_address.is_none() && world.network_of_mode("managed").is_some()
+}
+
+/// Takes an address as soon as one is free; says so while none is.
+fn await_address(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
+    let subnet = world.network_of_mode("managed").and_then(|row| row.subnet.as_deref()).unwrap_or_default();
+    let n_all = Range::of(subnet).map_or(0, |range| range.size() as usize);
+    let of_containers = world.addresses.values().filter(|row| row.network_id.is_some() && row.meta.removed.is_none());
+    let of_hosts = world.hosts.values().filter(|row| row.network_address.is_some());
+    let (n_containers, n_hosts) = (of_containers.count(), of_hosts.count());
+    let why = format!(
+        "{NO_ADDRESS} in {subnet}: of {n_all} containers have {n_containers} and hosts {n_hosts}; remove \
+         containers, or use an environment with a larger network"
+    );
+    let deadline = row.meta.progress.deadline.unwrap_or(moment.now);
+    // Said first: the step writes the row only when it finds one.
+    let is_said = row.meta.progress.message.as_deref().is_some_and(|message| message.starts_with(NO_ADDRESS));
+    if n_containers + n_hosts < n_all && is_said {
+        plan.look_again(moment.now.plus_ms(1000));
+        return plan.steps.push(Step::ContainerAddress { row: Box::new(row.clone()), requested: None });
+    }
+    if n_containers + n_hosts >= n_all && deadline <= moment.now {
+        let mut next = row.clone();
+        transitions::start_failed(&mut next, &format!("Scheduling failed: {why}"));
+        return plan.write(next);
+    }
+    say(row, &why, plan);
+    plan.look_again(moment.now.plus_ms(1000));
+}
+
+const NO_ADDRESS: &str = "No address is free";
 
 /// Ports the scheduler has checked are claimed, so that two servers cannot both give them away.
 fn claim_ports(world: &World, row: &Row<Container>, host: i64, plan: &mut Plan) {

@@ -11,7 +11,7 @@ use remuda_model::{Host, IpAddress, Label};
 use remuda_schema::Row;
 
 use super::health::endpoints;
-use super::{Moment, Plan, Step, ended, purged, removed};
+use super::{Moment, Plan, Step, claims, ended, purged, removed};
 use crate::transitions;
 use crate::world::World;
 
@@ -141,6 +141,9 @@ fn remove(world: &World, row: &Row<Host>, next: &mut Row<Host>, moment: Moment<'
     if let Some(agent) = row.agent_id {
         plan.steps.push(Step::AgentRemove(agent.number()));
     }
+    plan.steps.push(Step::ReleaseAll(claims::host(id)));
+    next.network_address = None;
+    next.network_peers = None;
     next.agent_state = Some(REMOVED.to_owned());
     next.public_endpoints = row.public_endpoints.as_ref().map(|_| Vec::new());
     removed(&mut next.meta, moment);

@@ -8,6 +8,7 @@
 
 mod balancing;
 mod http;
+mod network;
 mod placement;
 mod planning;
 mod stacks;
@@ -34,13 +35,14 @@ const N_WRITERS: usize = 16;
 
 type Part = (&'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("start", start_and_idle),
     ("planning", planning::measure),
     ("placement", placement::measure),
     ("docker", containers_on_docker),
     ("stacks", stacks::measure),
     ("balancing", balancing::measure),
+    ("network", network::measure),
     ("sqlite", |table| many_containers(table, "SQLite", None)),
     ("postgres", |table| {
         let server = Postgres::start(Tuning::AsInstalled)?;

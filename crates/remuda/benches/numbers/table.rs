@@ -46,6 +46,11 @@ impl Table {
         ]);
     }
 
+    /// A rate beside another of the same run.
+    pub fn ratio_row(&mut self, what: &str, value: String, beside: &str, other: String, ratio: f64) {
+        self.add([what.to_string(), value, String::new(), format!("{beside}: {other}"), format!("{ratio:.2}")]);
+    }
+
     /// A number with nothing to stand beside.
     pub fn plain_row(&mut self, what: &str, value: String, target: &str) {
         self.add([what.to_string(), value, target.to_string(), String::new(), String::new()]);
