@@ -12,6 +12,7 @@ pub mod datapath;
 pub mod dns;
 pub mod engine;
 pub mod facts;
+pub mod fence;
 pub mod health;
 pub mod host_network;
 pub mod links;

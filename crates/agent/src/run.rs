@@ -15,6 +15,7 @@ use crate::balancer::keeper::Keeper;
 use crate::balancer::place::Place;
 use crate::engine::Engine;
 use crate::facts::Facts;
+use crate::fence::Fence;
 use crate::health::Checker;
 use crate::host_network::HostNetwork;
 use crate::links::{Source, WebSockets};
@@ -130,6 +131,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
     // What is simulated has no HAProxy and touches no file.
     let place = host.state_dir.as_ref().filter(|_| host.engine.kind() != "sim").map(|state| Place::of(state.path()));
     let balancers = Keeper::new(seams.clone(), host.engine.clone(), place, metrics.clone());
+    let fence = Fence::new(seams.clock.clone(), host.state_dir.as_ref().map(StateDir::path));
     let tools = Arc::new(Tools {
         engine: host.engine.clone(),
         network: host.network.clone(),
@@ -143,6 +145,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
             _ => search_domains(Path::new("/etc/resolv.conf")),
         },
         balancers: balancers.clone(),
+        fence: fence.clone(),
     });
     let (worker, handle) = Worker::new(tools.clone(), seams.clone(), host.state_dir.clone(), metrics.clone());
     seams.tasks.spawn("host", worker.run());
@@ -167,6 +170,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
         health,
         balancers,
         streams,
+        fence,
         facts: host.facts,
         state_dir: host.state_dir,
         metrics,

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::balancer::keeper::Keeper;
 use crate::facts::Facts;
+use crate::fence::Fence;
 use crate::health;
 use crate::host_network::HostNetwork;
 use crate::links::{self, Source};
@@ -90,6 +91,7 @@ pub struct Session {
     pub health: health::Handle,
     pub balancers: Keeper,
     pub streams: Streams,
+    pub fence: Fence,
     pub facts: Facts,
     pub state_dir: Option<StateDir>,
     pub metrics: Metrics,
@@ -288,7 +290,9 @@ async fn talk(
     let clock = &session.seams.clock;
     let write = async {
         use futures_util::SinkExt;
-        let mut next_heartbeat = clock.instant() + heartbeat;
+        let mut next_heartbeat = if welcome.acknowledges_beats { clock.instant() } else { clock.instant() + heartbeat };
+        let mut number = 0;
+        session.fence.connected();
         loop {
             let up = tokio::select! {
                 biased;
@@ -305,7 +309,13 @@ async fn talk(
                 }
                 () = clock.sleep(next_heartbeat.saturating_duration_since(clock.instant())) => {
                     next_heartbeat = clock.instant() + heartbeat;
-                    Up::Heartbeat
+                    number += 1;
+                    if welcome.acknowledges_beats {
+                        session.fence.sending(number);
+                        Up::Beat { number }
+                    } else {
+                        Up::Heartbeat
+                    }
                 }
                 up = waiting.recv() => match up {
                     Some(up) => up,
@@ -376,6 +386,15 @@ async fn hear(
         }
         Down::Open(open) => {
             stream_open(session, outbox, open);
+            Ok(())
+        }
+        Down::Heard { number } => {
+            let was_over = !session.fence.over().0.is_empty();
+            session.fence.acknowledged(number);
+            if was_over {
+                // What was fenced may run again: the loop looks.
+                session.worker.look_at_everything.notify_one();
+            }
             Ok(())
         }
         Down::Goodbye { reason } => Err(Ended::Goodbye(reason)),

@@ -73,6 +73,10 @@ pub struct Service {
     /// those whose data is on that host.
     #[field(create, update, nullable, schedules_update)]
     pub replace_lost: Option<bool>,
+    /// Its containers must never run twice: a host stops them when the server has not acknowledged it for so many
+    /// seconds, and only after that others are made.
+    #[field(create, update, nullable, min = 5, schedules_update)]
+    pub fence_after: Option<i64>,
     /// How many containers to keep.
     #[field(create, update, default = 1, schedules_update)]
     pub scale: Option<i64>,

@@ -12,6 +12,7 @@ use remuda_wire::plan::{
     NetworkPlan, PlanUpdate, PortPlan, Pull, Removal, RestartPolicy, Ulimit, VolumeCleanup, VolumePlan, VolumeRemoval,
 };
 
+use crate::fence;
 use crate::plan::container::cleanup_volumes;
 use crate::plan::volume::is_on_a_host;
 use crate::transitions::{STOP_TIMEOUT_SECONDS, WANT_RUNNING, is_start_once, label};
@@ -119,6 +120,7 @@ fn container(world: &World, row: &Row<Container>) -> ContainerPlan {
         start_once,
         after: dependencies(row).filter_map(|id| uuid_of(world, id)).collect::<BTreeSet<_>>().into_iter().collect(),
         native: row.native_container,
+        fence_after_ms: fence::of(world, row),
         spec: if row.native_container { ContainerSpec::default() } else { spec(world, row) },
     }
 }

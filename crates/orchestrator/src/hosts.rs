@@ -378,6 +378,18 @@ pub fn host_heard(shared: &Shared, live: &Live, session: &HostSession) {
     live.heard(session.agent_id, session.generation, shared.now());
 }
 
+/// Whether the host counts as there, as far as this server may say so: it knows what was decided, and the host is not lost.
+pub fn host_counts(shared: &Shared, session: &HostSession) -> bool {
+    let Some(project) = shared.project(session.project_id) else { return false };
+    let state = project.state();
+    let agent = state.world.agents.get(&session.agent_id);
+    let is_there = agent.is_some_and(|row| row.meta.state == ACTIVE && row.generation == session.generation);
+    let host = state.world.hosts.get(&session.host_id);
+    is_there
+        && host.is_some_and(|row| row.lost_since.is_none())
+        && shared.leases.is_current(shared.seams.clock.instant())
+}
+
 /// The connection ended. An announced end is believed at once; another only counts when it lasts.
 pub async fn host_gone(shared: &Shared, live: &Live, session: &HostSession, announced: bool) {
     {

@@ -116,6 +116,11 @@ impl Leases {
         held.leases.get(name).filter(|_| valid).map_or(Hold::Elsewhere, |lease| Hold::Leased(lease.clone()))
     }
 
+    /// Whether what this server last renewed has not run out: others count it as there.
+    pub fn is_current(&self, now: Instant) -> bool {
+        self.is_alone() || self.held().until.is_some_and(|until| now < until)
+    }
+
     /// A write was refused: another has it.
     pub fn lost(&self, name: &str) {
         self.held().leases.remove(name);

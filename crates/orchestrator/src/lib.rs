@@ -9,6 +9,7 @@
 
 pub mod commands;
 pub mod directory;
+pub mod fence;
 pub mod hostplan;
 pub mod hosts;
 pub mod leases;

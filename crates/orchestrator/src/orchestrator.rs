@@ -124,6 +124,11 @@ impl Orchestrator {
         if silent { host_back(&self.shared, session).await } else { Ok(()) }
     }
 
+    /// Whether the host counts as there: only then may its heartbeats be acknowledged, for what must never run twice.
+    pub fn host_counts(&self, session: &HostSession) -> bool {
+        hosts::host_counts(&self.shared, session)
+    }
+
     /// The connection ended; `announced`: on purpose.
     pub async fn host_gone(&self, session: &HostSession, announced: bool) {
         hosts::host_gone(&self.shared, &self.live, session, announced).await;

@@ -14,6 +14,7 @@ use remuda_agent::engine::docker::DockerEngine;
 use remuda_agent::engine::simulated::neighbours::Neighbours;
 use remuda_agent::engine::simulated::{Latency, Simulated};
 use remuda_agent::facts::{Facts, detect_address};
+use remuda_agent::fence;
 use remuda_agent::host_network::{HostNetwork, Managed, NoNetwork, SimulatedNetwork};
 use remuda_agent::metrics::Metrics;
 use remuda_agent::network::linux;
@@ -109,6 +110,9 @@ pub struct DatapathArgs {
     /// State directory of the agent that starts it
     #[arg(long, value_name = "DIR")]
     state_dir: PathBuf,
+    /// Address of the Docker Engine, for containers that must not run twice
+    #[arg(long, value_name = "unix://…")]
+    docker_host: Option<String>,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -140,8 +144,8 @@ async fn serve(globals: Globals, args: AgentArgs) -> anyhow::Result<()> {
             EngineKind::Docker if args.hosts > 1 => bail!("`--hosts` is for simulated hosts; this machine is one"),
             EngineKind::Docker => {
                 let address = args.address.or_else(|| detect_address(url.as_deref()));
-                let engine = engine(&seams, args.docker_host.as_deref())?;
-                docker(&seams, engine, &args.state_dir, args.name.clone(), address, labels.clone(), &metrics)?
+                let docker_host = args.docker_host.as_deref();
+                docker(&seams, docker_host, &args.state_dir, args.name.clone(), address, labels.clone(), &metrics)?
             }
         };
         let source = run::registered(&seams, &mut host, url.as_deref(), args.token.as_deref()).await?;
@@ -213,19 +217,21 @@ fn engine(seams: &Seams, docker_host: Option<&str>) -> anyhow::Result<Arc<dyn En
 /// This machine. The process that answers names starts with it.
 fn docker(
     seams: &Seams,
-    engine: Arc<dyn Engine>,
+    docker_host: Option<&str>,
     state_dir: &Path,
     name: Option<String>,
     address: Option<IpAddr>,
     labels: BTreeMap<String, String>,
     metrics: &Metrics,
 ) -> anyhow::Result<Host> {
+    let engine = engine(seams, docker_host)?;
     let state = StateDir::open(state_dir)
         .with_context(|| format!("cannot use the state directory `{}`", state_dir.display()))?;
     let identity = run::identity(seams, Some(&state))?;
     let network: Arc<dyn HostNetwork> = if is_root() {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let launch = Launch::of_executable(program, state_dir);
+        let mut launch = Launch::of_executable(program, state_dir);
+        launch.args.extend(docker_host.iter().flat_map(|host| ["--docker-host".into(), host.into()]));
         let datapath = datapath::Handle::of_process(seams, state_dir.to_owned(), identity.host_uuid.clone(), launch);
         let settings = linux::Settings::of(state_dir.to_owned());
         let network = linux::LinuxNetwork::new(seams, engine.clone(), settings, datapath.clone());
@@ -263,7 +269,7 @@ pub async fn local_host(seams: Seams, url: String, data_dir: PathBuf) {
         engine.info().await.context("no Docker Engine answers on this machine")?;
         let loopback = IpAddr::from([127, 0, 0, 1]);
         let metrics = Metrics::default();
-        let mut host = docker(&seams, engine, &state_dir, None, Some(loopback), BTreeMap::new(), &metrics)?;
+        let mut host = docker(&seams, None, &state_dir, None, Some(loopback), BTreeMap::new(), &metrics)?;
         let token = match host.identity.keys {
             Some(_) => None,
             None => Some(registration_token(&url).await?),
@@ -309,6 +315,9 @@ async fn clean(args: &CareArgs) -> anyhow::Result<()> {
 /// Body of `remuda datapath`.
 pub async fn datapath(args: DatapathArgs) -> anyhow::Result<()> {
     logging::start("info")?;
+    let seams = Seams::real();
+    let engine = engine(&seams, args.docker_host.as_deref())?;
+    seams.tasks.spawn_until_stopped("fence", fence::watch(args.state_dir.clone(), engine, seams.clock.clone()));
     let options = datapath::Options { state_dir: args.state_dir, resolv_conf: "/etc/resolv.conf".into() };
-    Ok(datapath::run(options, Seams::real()).await?)
+    Ok(datapath::run(options, seams).await?)
 }

@@ -54,6 +54,31 @@ impl Clock {
         tokio::time::Instant::now()
     }
 
+    /// Milliseconds since the machine was started, those in which it slept too. Setting the wall clock does not move it.
+    pub fn boot_ms(&self) -> u64 {
+        match &self.source {
+            Source::System => {
+                let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+                let seconds = text.split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no machine runs so long")]
+                {
+                    (seconds * 1000.0) as u64
+                }
+            }
+            Source::Virtual { origin, .. } => u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Names the start of the machine that [`Clock::boot_ms`] counts from.
+    pub fn boot(&self) -> String {
+        match &self.source {
+            Source::System => {
+                std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+            }
+            Source::Virtual { .. } => "virtual".to_owned(),
+        }
+    }
+
     /// Waits that long.
     pub async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;

@@ -191,7 +191,8 @@ fn transition_triple(meta: &Meta, machine: Option<&Machine>) -> [Value; 3] {
     if meta.progress.failed {
         return ["error".into(), message.map_or(Value::Null, Value::String), Value::Null];
     }
-    ["no".into(), Value::Null, Value::Null]
+    // At rest, and yet there is something to say: why a host takes nothing, why a container is not where it should be.
+    ["no".into(), message.map_or(Value::Null, Value::String), meta.progress.percent.map_or(Value::Null, Value::from)]
 }
 
 fn field_value(schemas: &Schemas, field: &Field, stored: Value) -> Value {
@@ -319,6 +320,7 @@ mod tests {
         assert_eq!(triple(&|_| {}), json!(["no", null, null]));
         assert_eq!(triple(&|meta| meta.enter("creating")), json!(["yes", "In Progress", null]));
         assert_eq!(triple(&|meta| meta.fail("active", "lame")), json!(["error", "lame", null]));
+        assert_eq!(triple(&|meta| meta.progress.message = Some("resting".into())), json!(["no", "resting", null]));
         let running = |meta: &mut Meta| {
             meta.fail("removing", "Leading out");
             meta.progress.percent = Some(50);

@@ -54,6 +54,9 @@ pub struct ContainerPlan {
     pub after: Vec<String>,
     /// Started by somebody else; never created or re-created by us. `spec` is empty then.
     pub native: bool,
+    /// It must never run twice: without an acknowledged heartbeat for that long it does not run here.
+    #[serde(default)]
+    pub fence_after_ms: Option<i64>,
     pub spec: ContainerSpec,
 }
 

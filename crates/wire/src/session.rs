@@ -37,6 +37,11 @@ pub enum Up {
     Hello(Box<Hello>),
     /// "I am here": a sample, never stored as such.
     Heartbeat,
+    /// The same, when the server said that it acknowledges them.
+    Beat {
+        /// Grows by one on each connection.
+        number: u64,
+    },
     /// Stored facts; repeated until `Down::Ack` names its serial.
     State(StateReport),
     /// Host facts that change slowly; sent on material change or once a minute.
@@ -111,6 +116,10 @@ pub enum Down {
         serial: u64,
     },
     Open(StreamOpen),
+    /// The server has heard that beat, and the host counts as there.
+    Heard {
+        number: u64,
+    },
     /// The server stops on purpose; reconnect with backoff.
     Goodbye {
         reason: String,
@@ -129,4 +138,7 @@ pub struct Welcome {
     /// Public id of the host row, `1h3`.
     pub host_id: String,
     pub heartbeat_ms: u64,
+    /// The server answers `Beat`.
+    #[serde(default)]
+    pub acknowledges_beats: bool,
 }

@@ -18,6 +18,7 @@ use crate::balancer::place::Dir;
 use crate::engine::inspect::{self, Container};
 use crate::engine::spec::{self, Here};
 use crate::engine::{Engine, Error, Progress};
+use crate::fence::Fence;
 use crate::host_network::{HostNetwork, Problem};
 use crate::links::Source;
 use crate::reconcile::decide::{Action, Start};
@@ -41,6 +42,7 @@ pub struct Tools {
     /// The host's own search domains.
     pub search: Vec<String>,
     pub balancers: Keeper,
+    pub fence: Fence,
 }
 
 /// Locks by image.

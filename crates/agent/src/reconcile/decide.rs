@@ -274,6 +274,7 @@ pub(crate) mod testing {
             start_once: false,
             after: Vec::new(),
             native: false,
+            fence_after_ms: None,
             spec: ContainerSpec {
                 docker_name: format!("r-{uuid}"),
                 image: "sim:web".into(),

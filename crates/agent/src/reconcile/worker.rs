@@ -3,13 +3,14 @@
 //! One task owns all of it, so there is nothing to lock and every decision sees one state. Actions run beside it, one
 //! per container at a time; their ends come back as inputs.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use remuda_runtime::Seams;
 use remuda_wire::observe::{ContainerObserved, StartFailed, StateChange, Status, Vote};
-use remuda_wire::plan::{NetworkPlan, PlanUpdate};
+use remuda_wire::plan::{Desired, NetworkPlan, PlanUpdate};
 use remuda_wire::session::{Position, Up};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -170,6 +171,17 @@ pub struct Handle {
     pub network_problem: Arc<Mutex<Option<String>>>,
 }
 
+/// The plan, in which what is fenced shall not run.
+fn without<'a>(held: &'a Held, fenced: &[String]) -> Cow<'a, Held> {
+    let mut held = Cow::Borrowed(held);
+    for uuid in fenced {
+        if let Some(plan) = held.to_mut().containers.get_mut(uuid) {
+            plan.desired = Desired::Stopped;
+        }
+    }
+    held
+}
+
 impl Worker {
     /// A loop with what the cache holds. [`Worker::run`] runs it.
     pub fn new(tools: Arc<Tools>, seams: Seams, state_dir: Option<StateDir>, metrics: Metrics) -> (Worker, Handle) {
@@ -183,6 +195,7 @@ impl Worker {
             network_problem: Arc::default(),
         };
         tools.balancers.plans_set(&cached.held.balancers);
+        tools.fence.plan(cached.held.containers.values());
         let worker = Worker {
             balancer_problems: tools.balancers.problems(),
             origin: seams.clock.instant(),
@@ -272,8 +285,11 @@ impl Worker {
         };
         if self.engine_down.is_none() && self.settled {
             self.look_after_network(now_ms);
+            let (fenced, next) = self.tools.fence.over();
+            wait(next.map(|next| now_ms.saturating_add(u64::try_from(next.as_millis()).unwrap_or(u64::MAX))));
+            let held = without(&self.cached.held, &fenced);
             let decision = decide(Situation {
-                held: &self.cached.held,
+                held: &held,
                 observed: &self.observed,
                 memory: &self.memory,
                 busy: &self.busy,
@@ -346,6 +362,7 @@ impl Worker {
             self.memory.plan_changed(uuid);
         }
         self.tools.balancers.plans_set(&self.cached.held.balancers);
+        self.tools.fence.plan(self.cached.held.containers.values());
         self.memory_changed = true;
         if self.settled {
             self.memory.keep_only(&self.cached.held, &self.observed);

@@ -83,6 +83,7 @@ impl Server {
             position,
             host_id: "1h1".into(),
             heartbeat_ms: 5_000,
+            acknowledges_beats: false,
         };
         self.say(Down::Welcome(welcome)).await;
     }
@@ -160,7 +161,7 @@ impl Server {
             Up::Progress { .. } => self.progress += 1,
             Up::Balancers { samples } => self.balancer_samples.extend(samples),
             Up::StreamFailed { message, .. } => panic!("{message}"),
-            Up::Hello(_) | Up::Heartbeat | Up::Facts(_) | Up::Stopping { .. } => {}
+            Up::Hello(_) | Up::Heartbeat | Up::Beat { .. } | Up::Facts(_) | Up::Stopping { .. } => {}
         }
     }
 
@@ -194,6 +195,7 @@ pub fn plan(uuid: &str, image: &str) -> ContainerPlan {
         start_once: false,
         after: Vec::new(),
         native: false,
+        fence_after_ms: None,
         spec: ContainerSpec {
             docker_name: format!("r-{uuid}"),
             image: image.into(),

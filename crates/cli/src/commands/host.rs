@@ -18,7 +18,7 @@ use crate::{complete, items, watch};
 /// List and manage hosts.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  remuda host\n  remuda host show node3\n  remuda host add                 # the line to paste on a new host\n  remuda host label node3 zone=a disk-\n  remuda host deactivate node3\n  remuda host rm node3 --yes\n\nSee also: ps host:NAME, doctor"
+    after_help = "Examples:\n  remuda host\n  remuda host show node3\n  remuda host add                 # the line to paste on a new host\n  remuda host label node3 zone=a disk-\n  remuda host drain node3\n  remuda host deactivate node3\n  remuda host rm node3 --yes\n\nSee also: ps host:NAME, doctor"
 )]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -49,6 +49,12 @@ enum Command {
     Activate(Names),
     /// Give hosts no new containers; those there stay
     Deactivate(Names),
+    /// Replace what services have there on other hosts, then remove it there; `activate` ends it
+    Drain(Names),
+    /// Empty hosts for good: what cannot be replaced first is stopped first, stand-alone containers are removed
+    Evacuate(Names),
+    /// Have silent hosts count as lost at once, also when many vanished together
+    Giveup(Names),
     /// Deactivate and remove hosts, and what runs on them
     Rm(Names),
 }
@@ -71,6 +77,9 @@ pub async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         Command::Label { name, labels } => label(session, &name, &labels).await,
         Command::Activate(names) => act(session, &names, "activate", &["active", "activating"]).await,
         Command::Deactivate(names) => act(session, &names, "deactivate", &["inactive", "deactivating"]).await,
+        Command::Drain(names) => act(session, &names, "drain", &[]).await,
+        Command::Evacuate(names) => act(session, &names, "evacuate", &[]).await,
+        Command::Giveup(names) => act(session, &names, "giveup", &[]).await,
         Command::Rm(names) => {
             let names = names.names.iter().map(|name| format!("host:{}", name.trim_start_matches("host:")));
             lifecycle::rm(session, lifecycle::RmArgs::of(names.collect())).await
@@ -145,6 +154,7 @@ async fn show(session: &Session, name: &str) -> Result<(), Failure> {
         ("State", host.state()),
         ("Agent", host.text("agentState")),
         ("Detail", host.message().unwrap_or_default()),
+        ("Lost since", host.text("lostSince")),
         ("Engine", host.text("engineProblem")),
         ("Network", host.text("networkProblem")),
         ("Address", &address),

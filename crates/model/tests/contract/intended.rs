@@ -130,6 +130,7 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("secondaryLaunchConfig.includeableLinks.*", "a launch config is a value: it has no links"),
     ("service.fields.assignServiceIpAddress", "addresses of services come later"),
     ("service.fields.currentScale", "[1.1+]: how far the search for a scale has come"),
+    ("service.fields.fenceAfter", "ours: containers that must never run twice"),
     ("service.fields.replaceLost", "ours: whether containers on lost hosts are replaced"),
     ("service.fields.scalePolicy", "[1.1+]: as many units as the hosts take"),
     ("service.fields.vip", "addresses of services come later"),

@@ -11,6 +11,7 @@ use remuda_model::{Container, Host, Leaving};
 use remuda_schema::{Id, Row, Time};
 
 use super::{Moment, Plan, Step, checkers, claims, ended, purged, removed, service};
+use crate::fence;
 use crate::record::Record;
 use crate::rows::Range;
 use crate::scheduler::{self, Placement, PortNeed};
@@ -207,6 +208,15 @@ fn await_start(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &m
 /// A stop ends when the host says so; at once when there is no host that could.
 fn await_stop(world: &World, row: &Row<Container>, moment: Moment<'_>, plan: &mut Plan) {
     let host = live_host(world, row).filter(|host| is_heard(world, host));
+    // Of what must never run twice it is not enough that nobody can say.
+    let silent = live_host(world, row).filter(|host| row.start_serial > 0 && !is_heard(world, host));
+    if let Some((silent, after_ms)) = silent.zip(fence::of(world, row)) {
+        let over = fence::stopped_at(world, row, silent, after_ms);
+        if over.is_none_or(|over| over > moment.now) {
+            say(row, &format!("Waiting until host {}, which is silent, must have stopped it", host_name(silent)), plan);
+            return plan.look_again(over.unwrap_or(moment.now.plus_ms(moment.settings.full_pass_ms())));
+        }
+    }
     // Never seen on the host: there is nothing to stop; should it appear yet, the plan has it stopped.
     let Some(host) = host.filter(|_| row.external_id.is_some()) else {
         release_ports(world, row, plan);

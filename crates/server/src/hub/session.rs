@@ -123,6 +123,7 @@ impl Hub {
             position: session.position.clone(),
             host_id: public_id(session),
             heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX),
+            acknowledges_beats: true,
         });
         if let Err(end) = say(sender, &welcome).await {
             return end;
@@ -148,7 +149,7 @@ impl Hub {
         session: &HostSession,
         hello: &Hello,
         mut commands: mpsc::Receiver<Down>,
-        mut acked: mpsc::Receiver<u64>,
+        mut acked: mpsc::Receiver<Down>,
     ) -> End {
         let mut updates = self.orchestrator.host_updates(session, hello.have.clone());
         loop {
@@ -158,8 +159,8 @@ impl Hub {
                     drop(say(sender, &Down::Goodbye { reason: "the server stops".to_owned() }).await);
                     return End::Stopping;
                 }
-                serial = acked.recv() => match serial {
-                    Some(serial) => vec![Down::Ack { serial }],
+                ack = acked.recv() => match ack {
+                    Some(ack) => vec![ack],
                     None => return End::Left,
                 },
                 command = commands.recv() => match command {
@@ -201,7 +202,7 @@ impl Hub {
         receiver: &mut Receiver,
         session: &HostSession,
         agent_account_id: i64,
-        acks: mpsc::Sender<u64>,
+        acks: mpsc::Sender<Down>,
     ) -> End {
         loop {
             let up = match tokio::time::timeout(SILENCE, next(receiver)).await {
@@ -214,10 +215,17 @@ impl Hub {
             }
             let stored = match up {
                 Up::Hello(_) | Up::Heartbeat => Ok(()),
+                Up::Beat { number } => {
+                    let counts = self.orchestrator.host_counts(session);
+                    if counts && acks.send(Down::Heard { number }).await.is_err() {
+                        return End::Left;
+                    }
+                    Ok(())
+                }
                 Up::State(report) => {
                     let serial = report.serial;
                     let stored = self.orchestrator.host_report(session, report).await;
-                    if stored.is_ok() && acks.send(serial).await.is_err() {
+                    if stored.is_ok() && acks.send(Down::Ack { serial }).await.is_err() {
                         return End::Left;
                     }
                     stored

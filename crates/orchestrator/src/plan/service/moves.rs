@@ -115,6 +115,7 @@ fn name_of(unit: &Unit<'_>) -> String {
 fn cannot_be_twice(service: &Row<Service>, unit: &Unit<'_>) -> bool {
     let asks = |row: &Row<Container>| label(row, labels::REQUESTED_IP).is_some();
     service.retain_ip == Some(true)
+        || service.fence_after.is_some()
         || service.launch_configs().iter().any(|(_, config)| config.requested_ip_address.is_some())
         || unit.members.values().any(|row| asks(row))
 }

@@ -33,7 +33,10 @@ pub(super) fn may_replace(row: &Service, units: &[Unit<'_>]) -> bool {
 
 /// Whether a unit and its replacement can be there at once.
 pub(super) fn may_overlap(row: &Service) -> bool {
-    !row.is_global() && row.retain_ip != Some(true) && row.launch_configs().iter().all(|(_, config)| is_free(config))
+    !row.is_global()
+        && row.retain_ip != Some(true)
+        && row.fence_after.is_none()
+        && row.launch_configs().iter().all(|(_, config)| is_free(config))
 }
 
 fn is_free(config: &LaunchConfig) -> bool {

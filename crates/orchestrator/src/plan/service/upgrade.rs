@@ -191,8 +191,9 @@ pub fn plan(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: 
     let end = machine.and_then(|machine| machine.running(&row.meta.state)).map_or(ACTIVE, |running| running.to);
     let Some(exchange) = Exchange::under_way(row) else { return next.meta.enter(end) };
     let strategy = exchange.strategy;
+    let start_first = strategy.start_first && row.fence_after.is_none();
     let going: Vec<_> = kept(world, row.meta.id).filter(|container| exchange.goes(container)).collect();
-    if !strategy.start_first {
+    if !start_first {
         let waiting = stop_all(&going, moment, plan);
         if waiting.is_some() {
             return go_on(next, waiting, moment, plan);
@@ -221,7 +222,7 @@ pub fn plan(world: &World, row: &Row<Service>, next: &mut Row<Service>, moment: 
         return go_on(next, wrong, moment, plan);
     }
     next.ailing_since = None;
-    if strategy.start_first {
+    if start_first {
         let waiting = stop_all(&going, moment, plan);
         if waiting.is_some() {
             return go_on(next, waiting, moment, plan);
