@@ -7,12 +7,12 @@
 //! [`network`] what the host is given so that they can ask.
 
 pub mod balancer;
-mod contexts;
 pub mod datapath;
 pub mod dns;
 pub mod engine;
 pub mod facts;
 pub mod fence;
+mod fetch;
 pub mod health;
 pub mod host_network;
 pub mod links;
@@ -22,6 +22,7 @@ pub mod overlay;
 pub mod reconcile;
 pub mod register;
 pub mod run;
+pub mod secrets;
 pub mod session;
 pub mod state_dir;
 pub mod streams;

@@ -17,8 +17,8 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::contexts;
 use crate::engine::Tar;
+use crate::fetch;
 use crate::state_dir::Keys;
 use crate::tls;
 
@@ -41,9 +41,9 @@ pub trait Source: Send + Sync + 'static {
     fn connect(&self) -> BoxFuture<'_, Result<Link, Error>>;
     /// The far end of a stream somebody waits for.
     fn stream<'a>(&'a self, open: &'a StreamOpen) -> BoxFuture<'a, Result<Link, Error>>;
-    /// A build context the server keeps. Sources within one process have no files to give.
-    fn build_context<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Result<Tar, String>> {
-        Box::pin(async move { Err(format!("no build context {hash} comes over this connection")) })
+    /// A file of the server, by its path there. Sources within one process have none to give.
+    fn fetch(&self, path: String) -> BoxFuture<'_, Result<Tar, String>> {
+        Box::pin(async move { Err(format!("{path} does not come over this connection")) })
     }
 }
 
@@ -114,8 +114,8 @@ impl Source for WebSockets {
         })
     }
 
-    fn build_context<'a>(&'a self, hash: &'a str) -> BoxFuture<'a, Result<Tar, String>> {
-        Box::pin(contexts::get(&self.keys, hash))
+    fn fetch(&self, path: String) -> BoxFuture<'_, Result<Tar, String>> {
+        Box::pin(async move { fetch::get(&self.keys, &path).await })
     }
 }
 

@@ -24,6 +24,7 @@ use crate::reconcile::act::{Pulls, Tools, search_domains};
 use crate::reconcile::watch;
 use crate::reconcile::worker::Worker;
 use crate::register;
+use crate::secrets::Secrets;
 use crate::session::{self, Session};
 use crate::state_dir::{self, IDENTITY, Identity, StateDir};
 use crate::streams::Streams;
@@ -136,6 +137,7 @@ pub async fn run(seams: Seams, host: Host, source: Arc<dyn Source>, metrics: Met
         engine: host.engine.clone(),
         network: host.network.clone(),
         server: source.clone(),
+        secrets: Secrets::new(host.state_dir.as_ref().map(StateDir::path)),
         clock: seams.clock.clone(),
         pulls: Pulls::default(),
         starts: Semaphore::new(STARTS_AT_ONCE),

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod progress;
 pub mod project;
 pub mod resolve;
+pub mod secrets;
 pub mod session;
 pub mod template;
 pub mod watch;

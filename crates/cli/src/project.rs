@@ -219,6 +219,24 @@ impl Files for Disk {
         Ok(Source { name, text })
     }
 
+    fn bytes(&self, from: &str, path: &str) -> Result<Vec<u8>, FileError> {
+        let path = self.path(from, path);
+        let name = path.display().to_string();
+        let limit = remuda_model::secret::MAX_BYTES;
+        let read = std::fs::File::open(&path).and_then(|file| {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut std::io::Read::take(file, limit as u64 + 1), &mut bytes).map(|_| bytes)
+        });
+        match read {
+            Ok(bytes) if bytes.len() > limit => {
+                Err(FileError::Unreadable { path: name, why: format!("it has more than {limit} bytes") })
+            }
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(FileError::Missing(name)),
+            Err(error) => Err(FileError::Unreadable { path: name, why: error.to_string() }),
+        }
+    }
+
     fn directory(&self, from: &str, path: &str) -> Result<String, FileError> {
         let path = self.path(from, path);
         match path.canonicalize() {

@@ -16,6 +16,7 @@ use crate::problem::{Problems, hint};
 use crate::project::{Kind, Project, Service, Sources, Volume};
 use crate::questions;
 use crate::rancher;
+use crate::secrets;
 use crate::shared;
 
 const SIDEKICKS: &str = "io.rancher.sidekicks";
@@ -71,6 +72,7 @@ fn whole(context: &mut Context<'_>) -> Project {
         }
     }
     let volumes = shared::volumes(context, &compose, &stack);
+    let secrets = secrets::declared(context, &stack, &compose, &drafts);
     let mut assembly = Assembly {
         context,
         drafts,
@@ -81,7 +83,7 @@ fn whole(context: &mut Context<'_>) -> Project {
     let services = assembly.services();
     assembly.networks(&compose);
     let volumes = std::mem::take(&mut assembly.volumes);
-    Project { name: compose.name, stack, services, questions, volumes, ..Project::default() }
+    Project { name: compose.name, stack, services, questions, volumes, secrets, ..Project::default() }
 }
 
 /// Services whose profiles are on, or that were named.

@@ -2,6 +2,8 @@
 //! directories: whoever does tells the hash afterwards, and the service gets the image and build that it will be
 //! created with.
 
+use std::collections::BTreeMap;
+
 use remuda_model::build_context;
 use serde_json::{Map, Value as Json, json};
 
@@ -54,6 +56,20 @@ impl Service {
                 config.insert("imageUuid".to_owned(), image.into());
             }
         }
+    }
+
+    /// The secrets have these ids, by the keys that stood for them.
+    pub fn secrets_are(&mut self, ids: &BTreeMap<String, String>) {
+        let names: Vec<String> = std::iter::once(&self.name).chain(&self.sidekicks).cloned().collect();
+        for name in names {
+            let list = self.config_mut(&name).and_then(|config| config.get_mut("secrets")).and_then(Json::as_array_mut);
+            for reference in list.into_iter().flatten() {
+                if let Some(id) = reference["secretId"].as_str().and_then(|key| ids.get(key)) {
+                    reference["secretId"] = id.clone().into();
+                }
+            }
+        }
+        self.seal();
     }
 
     /// What the image of a launch config is called; without `docker:`.

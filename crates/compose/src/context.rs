@@ -76,6 +76,12 @@ impl<'a> Context<'a> {
         self.sources.files.directory(&from, &path)
     }
 
+    /// The bytes of the file that `path` means at that place.
+    pub fn bytes(&self, place: Place, path: &str) -> Result<Vec<u8>, FileError> {
+        let (from, path) = self.resolved(place, path);
+        self.sources.files.bytes(&from, &path)
+    }
+
     fn read(&self, place: Place, path: &str) -> Result<SourceFile, FileError> {
         let (from, path) = self.resolved(place, path);
         self.sources.files.read(&from, &path)

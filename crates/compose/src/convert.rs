@@ -15,8 +15,9 @@ use crate::keys::{self, Rule};
 use crate::names;
 use crate::node::{Key, Node, Place, Value, shown};
 use crate::problem::hint;
-use crate::project::{Build, Condition, Dependency, UpgradeStrategy};
+use crate::project::{Build, Condition, Dependency, SecretKind, UpgradeStrategy};
 use crate::rancher;
+use crate::secrets;
 use crate::values::{self, Mount};
 
 /// One definition, read.
@@ -40,6 +41,8 @@ pub struct Draft {
     pub volumes_from: Vec<(String, Place)>,
     pub network_of: Option<(String, Place)>,
     pub mounts: Vec<Mount>,
+    /// Key, name as written, and place of each secret and config.
+    pub secrets: Vec<(String, String, Place)>,
     /// As written, for load balancers.
     pub listeners: Map<String, Json>,
     pub health_check: Option<Json>,
@@ -213,10 +216,8 @@ fn own_key(context: &mut Context<'_>, draft: &mut Draft, key: &Key, value: &Node
             let quota = context.take(path, quota);
             deploy::put_cpus(draft, quota.flatten());
         }
-        "secrets" | "configs" if !value.items().is_empty() => {
-            let text = "is not supported: the server has no store for them, and a variable would not be secret";
-            context.problem(key.place, path, text);
-        }
+        "secrets" => secrets::used(context, draft, SecretKind::Secret, value),
+        "configs" => secrets::used(context, draft, SecretKind::Config, value),
         "blkio_weight_device" => device_option(context, draft, value, path, "weight"),
         "device_read_bps" => device_option(context, draft, value, path, "readBps"),
         "device_read_iops" => device_option(context, draft, value, path, "readIops"),

@@ -32,6 +32,7 @@ pub mod problem;
 pub mod project;
 pub mod questions;
 mod rancher;
+mod secrets;
 mod shared;
 mod values;
 mod words;
@@ -42,7 +43,7 @@ pub use diff::{Diff, diff};
 pub use order::order;
 pub use problem::{Problem, Problems, Severity};
 pub use project::{
-    Build, Condition, Dependency, FileError, Files, Kind, Link, NoFiles, Project, Service, SourceFile, Sources,
-    UpgradeStrategy, Volume,
+    Build, Condition, Dependency, FileError, Files, Kind, Link, NoFiles, Project, SecretKind, SecretSource, Service,
+    SourceFile, Sources, UpgradeStrategy, Volume,
 };
 pub use questions::Question;

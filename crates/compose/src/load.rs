@@ -21,6 +21,8 @@ pub struct Document {
     pub services: Vec<(Key, Node)>,
     pub volumes: Vec<(Key, Node)>,
     pub networks: Vec<(Key, Node)>,
+    pub secrets: Vec<(Key, Node)>,
+    pub configs: Vec<(Key, Node)>,
     /// `.catalog`, as it stands: a `$` in a description is a `$`.
     pub catalog: Option<Node>,
     /// Whether it has a `services` section.
@@ -68,7 +70,7 @@ pub fn catalog(context: &mut Context<'_>, source: &SourceFile) -> Option<Node> {
 }
 
 /// Names and values of a section.
-type Members = Vec<(Key, Node)>;
+pub type Members = Vec<(Key, Node)>;
 
 fn over(before: Document, after: Document) -> Document {
     let merged = |before: Members, after: Members, how: fn(&Node, &Node) -> Node| {
@@ -86,6 +88,8 @@ fn over(before: Document, after: Document) -> Document {
         services: merged(before.services, after.services, merge::service),
         volumes: merged(before.volumes, after.volumes, merge::maps),
         networks: merged(before.networks, after.networks, merge::maps),
+        secrets: merged(before.secrets, after.secrets, merge::maps),
+        configs: merged(before.configs, after.configs, merge::maps),
         catalog: after.catalog.or(before.catalog),
         is_service_form: before.is_service_form || after.is_service_form,
     }
@@ -123,8 +127,9 @@ fn sections(context: &mut Context<'_>, root: &Node) -> Document {
             "name" => document.name = context.fill(node, "name").scalar().filter(|name| !name.is_empty()),
             "volumes" => document.volumes = declared(context, key, node),
             "networks" => document.networks = declared(context, key, node),
-            // Declarations: using one is what needs a secret store.
-            "secrets" | "configs" | "include" => {}
+            "secrets" => document.secrets = declared(context, key, node),
+            "configs" => document.configs = declared(context, key, node),
+            "include" => {}
             "load_balancers" | "external_services" | "aliases" => special(context, &mut document, key, node),
             "containers" | "storage_drivers" | "network_drivers" | "virtual_machines" | "dependencies" | "hosts" => {
                 context.problem(key.place, "", format!("the section `{}` is not supported", key.name));
@@ -139,7 +144,7 @@ fn sections(context: &mut Context<'_>, root: &Node) -> Document {
     document
 }
 
-/// Named volumes or networks.
+/// Named volumes, networks, secrets or configs.
 fn declared(context: &mut Context<'_>, key: &Key, node: &Node) -> Members {
     let members = context.fill(node, &key.name).members().to_vec();
     if members.len() > MAX_SERVICES {

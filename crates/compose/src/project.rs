@@ -32,6 +32,11 @@ pub trait Files {
 
     /// The directory a build context means, absolute, or why there cannot be one.
     fn directory(&self, from: &str, path: &str) -> Result<String, FileError>;
+
+    /// The bytes of a file, for secrets: they need not be text.
+    fn bytes(&self, from: &str, path: &str) -> Result<Vec<u8>, FileError> {
+        self.read(from, path).map(|file| file.text.into_bytes())
+    }
 }
 
 /// No files but the given texts: what the server has.
@@ -97,6 +102,8 @@ pub struct Project {
     pub questions: Vec<Question>,
     /// Named volumes that are declared.
     pub volumes: Vec<Volume>,
+    /// Secrets and configs that services use.
+    pub secrets: Vec<SecretSource>,
     /// Variables the files use, with the value each one got.
     pub variables: BTreeMap<String, Option<String>>,
     pub warnings: Vec<Problem>,
@@ -224,6 +231,60 @@ pub struct Build {
     pub args: BTreeMap<String, String>,
     /// The file's `image`, when it names one: what the result is called.
     pub image: Option<String>,
+}
+
+/// A secret or a config: a file that containers get.
+#[derive(Clone, PartialEq)]
+pub struct SecretSource {
+    /// What stands for its id in `launchConfig.secrets` of compiled services.
+    pub key: String,
+    pub kind: SecretKind,
+    /// What the server calls it.
+    pub real_name: String,
+    /// `None`: external, it is there already.
+    pub value: Option<Vec<u8>>,
+    /// `file:line` of the declaration.
+    pub place: String,
+}
+
+/// Shows no value.
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretSource")
+            .field("key", &self.key)
+            .field("real_name", &self.real_name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    Secret,
+    Config,
+}
+
+impl SecretKind {
+    /// Name of the section, and of the key of a service.
+    pub fn section(self) -> &'static str {
+        match self {
+            SecretKind::Secret => "secrets",
+            SecretKind::Config => "configs",
+        }
+    }
+
+    /// See [`SecretSource::key`].
+    pub fn key(self, name: &str) -> String {
+        format!("{self}:{name}")
+    }
+}
+
+impl std::fmt::Display for SecretKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SecretKind::Secret => "secret",
+            SecretKind::Config => "config",
+        })
+    }
 }
 
 /// A declared named volume.

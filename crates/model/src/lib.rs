@@ -46,6 +46,7 @@ pub mod port;
 pub mod project;
 pub mod project_member;
 pub mod register;
+pub mod secret;
 pub mod service;
 pub mod service_common;
 pub mod service_consume_map;
@@ -86,6 +87,7 @@ pub use port::Port;
 pub use project::{Project, ServicesPortRange, SetProjectMembersInput};
 pub use project_member::ProjectMember;
 pub use register::Register;
+pub use secret::{Secret, SecretReference};
 pub use service::{
     AddRemoveServiceLinkInput, Awaited, PublicEndpoint, ScalePolicy, Service, ServiceLink, SetServiceLinksInput, Until,
 };
@@ -161,6 +163,8 @@ pub fn registry() -> &'static Registry {
             ScalePolicy::type_def(),
             Schema::type_def(),
             SecondaryLaunchConfig::type_def(),
+            Secret::type_def(),
+            SecretReference::type_def(),
             Service::type_def(),
             ServiceConsumeMap::type_def(),
             ServiceEvent::type_def(),

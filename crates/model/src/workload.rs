@@ -13,6 +13,7 @@ use crate::container::Container;
 use crate::docker::{BlkioDeviceOption, DockerBuild, LogConfig, Ulimit};
 use crate::health_check::InstanceHealthCheck;
 use crate::host::Host;
+use crate::secret::SecretReference;
 use crate::volume::Volume;
 
 /// What runs in a container, and how.
@@ -175,6 +176,9 @@ pub struct Workload {
     /// Host it must run on.
     #[field(create, nullable)]
     pub requested_host_id: Option<Id<Host>>,
+    /// Secrets it gets as files.
+    #[field(create, nullable)]
+    pub secrets: Option<Vec<SecretReference>>,
     /// Security options of Docker.
     #[field(create, nullable)]
     pub security_opt: Option<Vec<String>>,

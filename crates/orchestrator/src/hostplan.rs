@@ -9,7 +9,8 @@ use remuda_model::{BlkioDeviceOption, Container, Host};
 use remuda_schema::Row;
 use remuda_wire::plan::{
     Backend, BlkioDevice, Build, ContainerPlan, ContainerSpec, Desired, HealthCheck, LinkPlan, NetworkMode,
-    NetworkPlan, PlanUpdate, PortPlan, Pull, Removal, RestartPolicy, Ulimit, VolumeCleanup, VolumePlan, VolumeRemoval,
+    NetworkPlan, PlanUpdate, PortPlan, Pull, Removal, RestartPolicy, SecretPlan, Ulimit, VolumeCleanup, VolumePlan,
+    VolumeRemoval,
 };
 
 use crate::fence;
@@ -163,6 +164,7 @@ fn spec(world: &World, row: &Row<Container>) -> ContainerSpec {
                 target: build.target.clone().filter(|target| !target.is_empty()),
             }
         }),
+        secrets: secrets(row),
         command: row.command.clone(),
         entry_point: row.entry_point.clone(),
         environment,
@@ -236,6 +238,15 @@ fn spec(world: &World, row: &Row<Container>) -> ContainerSpec {
         userns_mode: row.userns_mode.clone(),
         uts: row.uts.clone(),
     }
+}
+
+/// What does not read was refused when it came in.
+fn secrets(row: &Row<Container>) -> Vec<SecretPlan> {
+    let secrets = row.secrets.iter().flatten().filter_map(|secret| {
+        let (uid, gid, mode) = secret.rights()?;
+        Some(SecretPlan { id: secret.secret_id?.number(), path: secret.path(), uid, gid, mode })
+    });
+    secrets.collect()
 }
 
 fn blkio_devices(row: &Row<Container>) -> Vec<BlkioDevice> {

@@ -34,6 +34,7 @@ pub mod render;
 pub mod reply;
 pub mod request;
 pub mod scripts;
+pub mod secret_values;
 pub mod serve;
 pub mod settings;
 pub mod state;

@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::settings::Book;
 use crate::state::{Inner, MAX_REQUESTS, MAX_UPLOADS, ServerState, VERSION};
 use crate::streams::{self, Streams};
-use crate::{ops, proxy_protocol, scripts, subscribe};
+use crate::{ops, proxy_protocol, scripts, secret_values, subscribe};
 
 /// Connections at one time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8192;
@@ -145,6 +145,7 @@ pub fn router(state: ServerState) -> Router {
     Router::new()
         .merge(ops::routes(state.clone()))
         .merge(contexts::routes::routes(state.clone()))
+        .merge(secret_values::routes(state.clone()))
         .merge(streams::routes(streams))
         .merge(hub::routes(hub(&state), agents(state.clone())))
         .fallback_service(Router::new().fallback(dispatch::dispatch).with_state(state))

@@ -79,6 +79,7 @@ pub struct ContainerSpec {
     /// Full reference without the `docker:` prefix.
     pub image: String,
     pub pull: Pull,
+    pub secrets: Vec<SecretPlan>,
     pub build: Option<Build>,
     pub command: Option<Vec<String>>,
     pub entry_point: Option<Vec<String>>,
@@ -202,6 +203,19 @@ pub struct Build {
     pub no_cache: bool,
     pub force_rm: bool,
     pub target: Option<String>,
+}
+
+/// A secret as a file of a container. Its value is no part of the plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecretPlan {
+    /// Number of its row; the server gives the value for it.
+    pub id: i64,
+    /// Where it is in the container.
+    pub path: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

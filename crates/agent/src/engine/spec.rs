@@ -25,6 +25,8 @@ pub struct Here {
     pub docker_ids: BTreeMap<String, String>,
     /// File to bind over the container's `/etc/resolv.conf`.
     pub resolver: Option<PathBuf>,
+    /// Files of secrets, and where each is in the container.
+    pub secrets: Vec<(PathBuf, String)>,
     /// The host's own search domains.
     pub search: Vec<String>,
     /// It is a load balancer, and HAProxy is run so.
@@ -228,6 +230,7 @@ fn volumes(
     if let Some(file) = here.resolver.as_ref().filter(|_| spec.resolver && !users_resolv_conf) {
         binds.push(format!("{}:{RESOLV_CONF}:ro", file.display()));
     }
+    binds.extend(here.secrets.iter().map(|(file, path)| format!("{}:{path}:ro", file.display())));
     if !anonymous.is_empty() {
         body.insert("Volumes".to_owned(), Value::Object(anonymous));
     }
@@ -359,6 +362,7 @@ mod tests {
 
     fn here() -> Here {
         Here {
+            secrets: Vec::new(),
             network: Some(("remuda".into(), 16)),
             docker_ids: [("u2".to_owned(), "d2".to_owned())].into(),
             resolver: Some("/state/resolv.conf".into()),
@@ -391,6 +395,14 @@ mod tests {
             }
             other => assert_eq!(body, other, "at {path}"),
         }
+    }
+
+    #[test]
+    fn secrets_are_bound_read_only() {
+        let secrets = vec![("/state/secrets/u1/0-7".into(), "/run/secrets/db".to_owned())];
+        let spec = ContainerSpec { image: "x".into(), ..ContainerSpec::default() };
+        let body = create_body("u1", "web", &spec, &Here { secrets, ..here() }).expect("can be created");
+        assert_eq!(body["HostConfig"]["Binds"], json!(["/state/secrets/u1/0-7:/run/secrets/db:ro"]));
     }
 
     #[test]

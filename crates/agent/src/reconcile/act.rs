@@ -22,6 +22,7 @@ use crate::fence::Fence;
 use crate::host_network::{HostNetwork, Problem};
 use crate::links::Source;
 use crate::reconcile::decide::{Action, Start};
+use crate::secrets::{self, Secrets};
 
 /// A build that says nothing for that long is still there.
 const REPEAT_AFTER: Duration = Duration::from_secs(30);
@@ -30,8 +31,9 @@ const REPEAT_AFTER: Duration = Duration::from_secs(30);
 pub struct Tools {
     pub engine: Arc<dyn Engine>,
     pub network: Arc<dyn HostNetwork>,
-    /// Where build contexts come from.
+    /// Where build contexts and secrets come from.
     pub server: Arc<dyn Source>,
+    pub secrets: Secrets,
     pub clock: Clock,
     /// One pull of an image at a time; the others find it there.
     pub pulls: Pulls,
@@ -72,6 +74,8 @@ pub enum Failure {
     Resolver(#[source] Problem),
     #[error("cannot prepare the load balancer: {0}")]
     Balancer(#[source] keeper::Problem),
+    #[error(transparent)]
+    Secret(#[from] secrets::Problem),
     #[error("cannot create the container: {0}")]
     Spec(#[source] spec::Error),
     #[error("cannot create the container: {0}")]
@@ -101,7 +105,11 @@ impl Failure {
             | Failure::Start(source)
             | Failure::Remove(source)
             | Failure::Inspect(source) => source.is_unreachable(),
-            Failure::Network(_) | Failure::Resolver(_) | Failure::Balancer(_) | Failure::Spec(_) => false,
+            Failure::Network(_)
+            | Failure::Secret(_)
+            | Failure::Resolver(_)
+            | Failure::Balancer(_)
+            | Failure::Spec(_) => false,
         }
     }
 }
@@ -220,6 +228,7 @@ async fn start(
             // The file may have gone with the state directory; the engine would make a directory in its place.
             tools.network.resolver(&plan.spec, &plan.uuid).map_err(Failure::Resolver)?;
         }
+        tools.secrets.ensure(&plan.uuid, &plan.spec.secrets, tools.server.as_ref()).await?;
         let _turn = tools.starts.acquire().await;
         tools.engine.start(&id).await.map_err(Failure::Start)
     }
@@ -255,6 +264,8 @@ async fn create(
     }
     let balancer = tools.balancers.prepare(uuid).await.map_err(Failure::Balancer)?;
     here.balancer = balancer.map(|dir| spec::Balancer { command: Dir::command(), binds: dir.binds().to_vec() });
+    let files = tools.secrets.ensure(uuid, &spec.secrets, tools.server.as_ref()).await?;
+    here.secrets = files.into_iter().zip(spec.secrets.iter().map(|secret| secret.path.clone())).collect();
     let body = spec::create_body(uuid, name, spec, &here).map_err(Failure::Spec)?;
     let preferred = if spec.docker_name.is_empty() { uuid } else { &spec.docker_name };
     let mut created = create_named(tools, [preferred, uuid], &body).await;
@@ -291,8 +302,9 @@ async fn image(tools: &Tools, plan: &ContainerPlan, progress: Progress) -> Resul
             let context = match kept {
                 Some(hash) => {
                     progress(format!("Building {image}: getting the build context"), None);
-                    let got = tools.server.build_context(hash).await;
-                    Some(got.map_err(|message| failed(Error::Refused { status: 502, message }))?)
+                    let got = tools.server.fetch(build_context::reference(hash)).await;
+                    let told = |why| format!("cannot get the build context: {why}");
+                    Some(got.map_err(|why| failed(Error::Refused { status: 502, message: told(why) }))?)
                 }
                 None => None,
             };
@@ -370,6 +382,7 @@ async fn stop(tools: &Tools, uuid: &str, docker_id: &str, timeout_seconds: i64) 
 /// Deletes the volumes that go with a container; gives those that stay, with the reason.
 async fn clean_up(tools: &Tools, removal: &Removal) -> Vec<String> {
     tools.network.forget(&removal.uuid);
+    tools.secrets.forget(&removal.uuid);
     tools.balancers.forget(&removal.uuid);
     let mut kept = Vec::new();
     for name in &removal.volumes.names {

@@ -17,6 +17,7 @@ mod network;
 mod origins;
 mod registration;
 mod scripts;
+mod secrets;
 mod servers;
 mod service_checks;
 mod service_links;

@@ -7,7 +7,7 @@ use remuda_client::Resource;
 use remuda_compose::{Kind, Service};
 use serde_json::Value;
 
-use crate::apply::{Applied, Patience, apply};
+use crate::apply::{self, Applied, Patience, apply};
 use crate::commands::images::When;
 use crate::commands::{images, logs};
 use crate::failure::{Failure, exit};
@@ -16,7 +16,7 @@ use crate::output::Format;
 use crate::plan::{Goal, Plan, Step, Upgrade, Wish, Work, plan, shown};
 use crate::project::{self, Project};
 use crate::session::Session;
-use crate::{complete, contexts, local_engine};
+use crate::{complete, contexts, local_engine, secrets};
 
 /// Create, upgrade and start the services of compose files.
 #[derive(Debug, Default, clap::Args)]
@@ -228,9 +228,17 @@ pub async fn bring(
     patience: Patience,
     dry_run: bool,
 ) -> Result<(Project, Option<Vec<Resource>>), Failure> {
-    let (mut project, found) = project::load_with_server(session, &wish.named).await?;
+    let (mut project, mut found) = project::load_with_server(session, &wish.named).await?;
     if wish.goal != Goal::Started {
         contexts::name(&mut project.compiled.services, images.build).await?;
+        if !project.compiled.secrets.is_empty() {
+            if found.stack.is_none() && !dry_run {
+                // They belong to the stack, and services name them by their ids.
+                found.stack = Some(apply::create_stack(session, &project.stack).await?);
+            }
+            let stack = found.stack.as_ref().filter(|_| !dry_run);
+            secrets::name(session, &mut project.compiled, stack).await?;
+        }
     }
     let plan = checked(session, plan(&project.compiled, &found, &wish)).await?;
     if dry_run {
@@ -391,6 +399,7 @@ pub async fn create(session: &Session, args: CreateArgs) -> Result<u8, Failure> 
 pub async fn diff(session: &Session, args: DiffArgs) -> Result<u8, Failure> {
     let (mut project, found) = project::load_with_server(session, &args.services).await?;
     contexts::name(&mut project.compiled.services, When::Missing).await?;
+    secrets::name(session, &mut project.compiled, None).await?;
     let wish = Wish { named: args.services, no_deps: true, upgrade: Upgrade::No, ..Wish::default() };
     let plan = plan(&project.compiled, &found, &wish).map_err(|failures| {
         Failure::all(failures).unwrap_or_else(|| Failure::new(exit::FAILED, "there is nothing to compare"))

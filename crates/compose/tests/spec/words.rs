@@ -11,7 +11,7 @@ fn section_4_problems_name_their_place_and_the_way_out() {
     docker-compose.yml:4:13: web.volumes: `./a` is relative to this machine, but containers run on other hosts; write an absolute path or a volume name
     docker-compose.yml:5:18: web.memswap_limit: needs `mem_limit`
     docker-compose.yml:6:3: web.gpus: is not supported: hosts do not hand out devices by number
-    docker-compose.yml:7:3: web.secrets: is not supported: the server has no store for them, and a variable would not be secret
+    docker-compose.yml:7:13: web.secrets: the secret `a` is not declared at the top
     docker-compose.yml:8:1: my_app: `my_app` is no name here: only letters, digits and `-` are allowed; `my-app` would do
     docker-compose.yml:8:28: my_app.links: there is no service `wb` in this file (did you mean `web`?)
     "#);

@@ -6,6 +6,7 @@ mod images;
 mod lost;
 mod network;
 mod ride;
+mod secrets;
 mod stacks;
 mod units;
 mod upgrades;

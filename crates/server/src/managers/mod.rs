@@ -8,10 +8,11 @@ pub mod keys;
 pub mod projects;
 pub mod register;
 pub mod schemas;
+pub mod secrets;
 pub mod settings;
 pub mod stacks;
 
-use remuda_model::{ApiKey, Stack};
+use remuda_model::{ApiKey, SecretReference, Stack};
 use remuda_orchestrator::commands::Context;
 use remuda_schema::id::decode;
 use remuda_schema::output::Document;
@@ -110,6 +111,7 @@ pub fn create(
     context: &Context,
 ) -> Result<Created, Failure> {
     check_images(call, fields)?;
+    check_secrets(fields)?;
     match schema.name {
         "apiKey" | "credential" => keys::create(tx, call, fields).map(Created::Prepared),
         "registrationToken" => {
@@ -118,6 +120,7 @@ pub fn create(
         }
         "register" => register::create(tx, call, fields, context).map(|()| Created::Prepared(Object::new())),
         "project" => projects::create(call, fields).map(Created::Prepared),
+        "secret" => secrets::create(tx, call, schema, fields, context).map(Created::Done),
         "setting" => settings::create(tx, call, fields).map(Created::Done),
         "subscribe" => Err(ApiError::new(Code::MethodNotAllowed).into()),
         _ if call.def(schema.name).is_none_or(|def| def.table().is_none()) => {
@@ -127,15 +130,32 @@ pub fn create(
     }
 }
 
-/// Simulated images are for servers that were started for them: of a container, of a service with its sidekicks, of an
-/// upgrade.
-pub fn check_images(call: &Call, fields: &Object) -> Result<(), ApiError> {
+/// What a container is made from, wherever it stands: in a container, in a service with its sidekicks, in an upgrade.
+fn workloads(fields: &Object) -> impl Iterator<Item = &Object> {
     let strategy = fields.get("inServiceStrategy").and_then(Value::as_object);
     let configs = [Some(fields), strategy].into_iter().flatten().flat_map(|fields| {
         let sidekicks = fields.get("secondaryLaunchConfigs").and_then(Value::as_array).into_iter().flatten();
-        fields.get("launchConfig").into_iter().chain(sidekicks).filter_map(|config| config.get("imageUuid"))
+        fields.get("launchConfig").into_iter().chain(sidekicks).filter_map(Value::as_object)
     });
-    let mut images = fields.get("imageUuid").into_iter().chain(configs).filter_map(Value::as_str);
+    [fields].into_iter().chain(configs)
+}
+
+/// Secrets of containers are files that can be: a path, and rights that are numbers.
+fn check_secrets(fields: &Object) -> Result<(), ApiError> {
+    let references = workloads(fields).filter_map(|fields| fields.get("secrets")?.as_array()).flatten();
+    for reference in references {
+        let reference: SecretReference = serde_json::from_value(reference.clone())
+            .map_err(|error| ApiError::field(Code::InvalidFormat, "secrets").because(error.to_string()))?;
+        if let Some(problem) = reference.problem() {
+            return Err(ApiError::field(Code::InvalidFormat, "secrets").because(problem));
+        }
+    }
+    Ok(())
+}
+
+/// Simulated images are for servers that were started for them.
+pub fn check_images(call: &Call, fields: &Object) -> Result<(), ApiError> {
+    let mut images = workloads(fields).filter_map(|fields| fields.get("imageUuid")?.as_str());
     if call.server.options.simulator || !images.any(|image| image.starts_with("sim:")) {
         return Ok(());
     }
@@ -178,6 +198,7 @@ pub fn check_update(tx: &Tx<'_>, call: &Call, schema: &Schema, row: &AnyRow, fie
 /// DELETE of things that are not rows.
 pub fn remove(tx: &mut Tx<'_>, call: &Call, schema: &'static Schema) -> Result<Option<Written>, Failure> {
     match schema.name {
+        "secret" => secrets::remove(tx, call, schema).map(Some),
         "setting" | "activeSetting" => settings::remove(tx, call, schema).map(Some),
         _ => Ok(None),
     }
@@ -188,6 +209,7 @@ pub fn check_remove(tx: &mut Tx<'_>, call: &Call, schema: &Schema, row: &AnyRow)
     match schema.base {
         "account" => accounts::check_remove(tx, call, row),
         "register" => register::removed(tx, row),
+        "environment" => secrets::stack_removed(tx, call, row),
         _ => Ok(()),
     }
 }
@@ -202,6 +224,7 @@ pub fn act(
     fields: &Object,
 ) -> Result<Option<Written>, Failure> {
     check_images(call, fields)?;
+    check_secrets(fields)?;
     match (schema.base, action) {
         ("account", "setmembers") => projects::set_members(tx, call, row).map(Some),
         ("account", "delete") => crate::handlers::write::remove_row(tx, call, schema, row.clone()).map(Some),

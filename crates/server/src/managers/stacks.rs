@@ -123,6 +123,12 @@ fn compile(files: Files<'_>, answers: &BTreeMap<String, String>) -> Result<Proje
     if let Some(service) = project.services.iter().find(|service| !service.builds.is_empty()) {
         return Err(format!("{}: {}: an image cannot be built from a text alone", service.place, service.name));
     }
+    if let Some(secret) = project.secrets.first() {
+        return Err(format!(
+            "{}: a {} cannot be made from a text alone; `remuda up` sends it",
+            secret.place, secret.kind
+        ));
+    }
     Ok(project)
 }
 
