@@ -113,7 +113,7 @@ pub async fn run(session: Session) -> Result<(), Ended> {
         let all = snapshot(&cached.directory);
         session.health.update(&cached.directory, &all);
         directory_pass(session.network.as_ref(), &cached, all);
-        session.balancers.directory_set(&cached.directory);
+        session.balancers.directory_cached(&cached.directory);
     }
     let telling = tell_balancers(session.balancers.applied(), outbox.clone());
     session.seams.tasks.spawn_until_stopped("balancers", telling);

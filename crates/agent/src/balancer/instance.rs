@@ -95,6 +95,8 @@ pub struct Instance {
     running: Option<Running>,
     refused: Option<Refused>,
     reloaded_at: Option<Instant>,
+    /// Of the directory that is being followed.
+    pub revision: i64,
     pub counts: Counts,
 }
 
@@ -110,6 +112,7 @@ impl Instance {
             running: None,
             refused: None,
             reloaded_at: None,
+            revision: 0,
             counts: Counts::default(),
         }
     }
@@ -120,6 +123,11 @@ impl Instance {
 
     pub fn master(&self) -> &Master {
         &self.master
+    }
+
+    /// Of the directory that what HAProxy runs was made from; it may be newer than the one an agent finds in its cache.
+    pub fn revision_on_disk(&self) -> Option<i64> {
+        self.dir.state().map(|state| state.revision)
     }
 
     /// Before a start: puts on disk what HAProxy shall begin with.
@@ -135,7 +143,7 @@ impl Instance {
         };
         let generation = self.dir.write(&begin)?;
         self.dir.switch(generation)?;
-        self.dir.state_save(&State { generation, proven, backends: begin.backends })?;
+        self.dir.state_save(&State { generation, proven, revision: self.revision, backends: begin.backends })?;
         self.dir.tidy();
         Ok(())
     }
@@ -272,7 +280,8 @@ impl Instance {
     /// A generation is what runs.
     fn in_use(&self, generation: u64, rendered: &Rendered) -> Result<(), Error> {
         self.dir.switch(generation)?;
-        self.dir.state_save(&State { generation, proven: true, backends: rendered.backends.clone() })?;
+        let backends = rendered.backends.clone();
+        self.dir.state_save(&State { generation, proven: true, revision: self.revision, backends })?;
         self.dir.tidy();
         Ok(())
     }

@@ -60,6 +60,8 @@ struct Shared {
 struct Known {
     revision: Option<i64>,
     directory: Weak<Directory>,
+    /// It was found on disk, and may be older than what HAProxy follows already.
+    cached: bool,
 }
 
 #[derive(Default)]
@@ -162,8 +164,19 @@ impl Keeper {
         self.0.publish(&state);
     }
 
+    /// A directory from the server.
     pub fn directory_set(&self, directory: &Arc<Directory>) {
-        let known = Known { revision: Some(directory.revision), directory: Arc::downgrade(directory) };
+        self.directory_take(directory, false);
+    }
+
+    /// The directory that was found in the state directory: written now and then only, so that balancers which follow a
+    /// newer one stay with that.
+    pub fn directory_cached(&self, directory: &Arc<Directory>) {
+        self.directory_take(directory, true);
+    }
+
+    fn directory_take(&self, directory: &Arc<Directory>, cached: bool) {
+        let known = Known { revision: Some(directory.revision), directory: Arc::downgrade(directory), cached };
         self.0.directory.send_replace(known);
         let state = self.0.state();
         for balancer in state.balancers.values() {
@@ -220,6 +233,7 @@ impl Keeper {
         let rendered = render(&plan, &directory).map_err(|error| Problem(error.to_string()))?;
         drop(directory);
         let mut instance = instance.lock().await;
+        instance.revision = revision;
         instance.prepare(&rendered).map_err(|error| Problem(error.to_string()))?;
         let mut state = self.0.state();
         if let Some(balancer) = state.balancers.get_mut(uuid) {
@@ -305,11 +319,15 @@ impl Shared {
             };
             let Some((plan, Presence::Up(run))) = seen else { continue };
             // While a newer one is made there is none for a moment; it wakes us.
-            let Some(directory) = self.directory.borrow().directory.upgrade() else { continue };
+            let known = self.directory.borrow().clone();
+            let Some(directory) = known.directory.upgrade() else { continue };
+            if known.cached && is_behind(instance, directory.revision).await {
+                continue;
+            }
             let (revision, rendered) = (directory.revision, render(&plan, &directory));
             drop(directory);
             let passed = match rendered {
-                Ok(rendered) => self.pass(instance, &run, &rendered).await,
+                Ok(rendered) => self.pass(instance, &run, revision, &rendered).await,
                 Err(error) => {
                     // No other try makes a difference.
                     self.problem_set(uuid, Some(error.to_string()));
@@ -346,11 +364,13 @@ impl Shared {
         &self,
         instance: Option<&tokio::sync::Mutex<Instance>>,
         run: &Run,
+        revision: i64,
         rendered: &Rendered,
     ) -> Result<Passed, String> {
         let Some(instance) = instance else { return Ok(Passed::default()) };
         let mut instance = instance.lock().await;
         let before = instance.counts;
+        instance.revision = revision;
         let passed = instance.pass(run, rendered).await;
         let after = instance.counts;
         self.metrics.balancer_reloads.inc_by(after.reloads - before.reloads);
@@ -397,5 +417,13 @@ impl Shared {
             }
             None => problems.remove(uuid).is_some(),
         });
+    }
+}
+
+/// Whether what HAProxy follows was made from a newer directory.
+async fn is_behind(instance: Option<&tokio::sync::Mutex<Instance>>, revision: i64) -> bool {
+    match instance {
+        Some(instance) => instance.lock().await.revision_on_disk().is_some_and(|known| known > revision),
+        None => false,
     }
 }

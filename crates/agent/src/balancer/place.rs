@@ -63,6 +63,8 @@ pub struct State {
     pub generation: u64,
     /// HAProxy has run with it. One that has not is not tried twice at a start.
     pub proven: bool,
+    /// Of the directory it was made from.
+    pub revision: i64,
     pub backends: BTreeMap<String, Vec<Server>>,
 }
 
@@ -73,6 +75,9 @@ impl Place {
     }
 
     fn with_run(state_dir: &Path, run: &Path) -> Place {
+        // The engine takes a relative path for the name of a volume.
+        let absolute = std::path::absolute(state_dir);
+        let state_dir = absolute.as_deref().unwrap_or(state_dir);
         if !is_tmpfs(run) {
             return Place(state_dir.join("balancers"));
         }
@@ -293,7 +298,7 @@ mod tests {
         dir.make().expect("made");
         assert_eq!(dir.state(), None);
         let generation = dir.write(&rendered()).expect("written");
-        let state = State { generation, proven: true, backends: rendered().backends };
+        let state = State { generation, proven: true, revision: 7, backends: rendered().backends };
         dir.state_save(&state).expect("saved");
         // Not yet in use: what is kept would speak of something else.
         assert_eq!(dir.state(), None);
