@@ -30,6 +30,10 @@ pub trait HostNetwork: Send + Sync + 'static {
     fn directory_update(&self, source: &str, update: DirectoryUpdate) -> Result<(), WrongBase>;
     /// Waits until that consumer works with this revision or a later one. May wait for ever.
     fn directory_applied(&self, consumer: Consumer, revision: i64) -> BoxFuture<'_, ()>;
+    /// Waits until the container can ask for its own names and metadata. May wait for ever.
+    fn container_known<'a>(&'a self, _uuid: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
     /// What the host tells of its network.
     fn facts(&self) -> NetworkFacts {
         NetworkFacts::default()
@@ -124,6 +128,14 @@ impl HostNetwork for Managed {
 
     fn directory_update(&self, source: &str, update: DirectoryUpdate) -> Result<(), WrongBase> {
         self.datapath.update(source, update)
+    }
+
+    fn container_known<'a>(&'a self, uuid: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if self.datapath.wait_known(uuid).await.is_err() {
+                std::future::pending().await
+            }
+        })
     }
 
     fn directory_applied(&self, consumer: Consumer, revision: i64) -> BoxFuture<'_, ()> {

@@ -7,6 +7,7 @@
 //! [`network`] what the host is given so that they can ask.
 
 pub mod balancer;
+pub mod book;
 pub mod datapath;
 pub mod dns;
 pub mod engine;
@@ -16,6 +17,7 @@ mod fetch;
 pub mod health;
 pub mod host_network;
 pub mod links;
+pub mod metadata;
 pub mod metrics;
 pub mod network;
 pub mod overlay;

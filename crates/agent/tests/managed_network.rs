@@ -92,6 +92,32 @@ fn agent_child() {
     });
 }
 
+/// Asks for a name again and again until its input ends; says how often, and how often there was no answer.
+#[test]
+fn ask_child() {
+    let Some(_) = child_args() else { return };
+    let request = packet::write_question(7, "web.a.rancher.internal").unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let seen = ended.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        seen.store(true, Ordering::Relaxed);
+    });
+    let (mut asked, mut lost) = (0, 0);
+    println!("asking");
+    while !ended.load(Ordering::Relaxed) {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket.connect("169.254.169.250:53").unwrap();
+        let mut buffer = [0; 512];
+        let answered = socket.send(&request).and_then(|_| socket.recv(&mut buffer));
+        asked += 1;
+        // One address of the service, and no error.
+        lost += usize::from(!answered.is_ok_and(|length| length > 12 && buffer[3] & 15 == 0 && buffer[7] == 1));
+    }
+    println!("asked {asked} lost {lost}");
+}
+
 /// Lists what is ours, cleans, and lists again.
 #[test]
 fn clean_child() {
@@ -143,8 +169,8 @@ fn directory(revision: i64, extra: &str) -> String {
     let link = |alias: &str| wire::Link { alias: Some(alias.into()), service_id: 2 };
     let upserts = vec![
         wire::Entry::Host(host),
-        wire::Entry::Stack(wire::Stack { id: 1, name: "a".into() }),
-        wire::Entry::Stack(wire::Stack { id: 2, name: "b".into() }),
+        wire::Entry::Stack(wire::Stack { id: 1, name: "a".into(), ..Default::default() }),
+        wire::Entry::Stack(wire::Stack { id: 2, name: "b".into(), ..Default::default() }),
         wire::Entry::Service(service(1, "web", vec![link("mysql"), link(extra)])),
         wire::Entry::Service(service(2, "db", vec![])),
         wire::Entry::Container(container(1, "a_web_1", WEB)),
@@ -171,6 +197,21 @@ impl Place {
         let args: Vec<&str> = own.into_iter().chain(args.iter().copied()).collect();
         command.args(as_role(role, &args)).stdin(Stdio::null()).stdout(Stdio::piped());
         command.spawn().unwrap()
+    }
+
+    /// Somebody who asks for a name all the time, and has begun.
+    fn ask(&self) -> Child {
+        let mut command = self.host().command(std::env::current_exe().unwrap()).unwrap();
+        command.args(as_role("ask_child", &[])).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = child.stdout.as_mut().unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"asking\n") {
+            let mut byte = [0];
+            output.read_exact(&mut byte).unwrap();
+            said.push(byte[0]);
+        }
+        child
     }
 
     /// Starts the agent and gives what it says first.
@@ -318,14 +359,39 @@ fn containers_reach_each_other_the_world_and_names() {
         place.inside("db", &["ping", "-c", "1", "-W", "1", WEB]).map(drop)
     });
 
-    // The agent ends as a crash would; names go on.
+    // Metadata, by who asks.
+    let metadata = |client: &str, path: &str| {
+        place.inside(client, &["wget", "-q", "-O", "-", &format!("http://rancher-metadata/latest/{path}")])
+    };
+    for (client, path, expected) in [
+        ("web", "self/container/name", "a_web_1"),
+        ("web", "self/container/primary_ip", WEB),
+        ("web", "self/service/name", "web"),
+        ("db", "self/stack/name", "b"),
+        ("db", "services/web/containers/0/name", "a_web_1"),
+    ] {
+        assert_eq!(metadata(client, path).unwrap(), expected, "{client} asks for {path}");
+    }
+
+    // The agent ends as a crash would, and comes back: names go on, and no question is lost.
+    let mut asking = place.ask();
     end(first);
     assert_eq!(place.resolve("web", "mysql").unwrap(), DB);
+    assert_eq!(metadata("web", "self/container/name").unwrap(), "a_web_1");
     assert_eq!(place.resolve("db", "example.com").unwrap(), "192.0.2.77");
     let (second, said) = place.agent(&directory(2, "second"));
     assert_eq!(said, "ready");
     assert_eq!(place.resolve("web", "second").unwrap(), DB);
     assert_eq!(place.resolve("web", "first").unwrap(), "192.0.2.77", "the alias is gone");
+    drop(asking.stdin.take());
+    let said = String::from_utf8(asking.wait_with_output().unwrap().stdout).unwrap();
+    let counts: Vec<u64> = said
+        .lines()
+        .filter(|line| line.starts_with("asked "))
+        .flat_map(str::split_whitespace)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    assert!(counts[0] > 100 && counts[1] == 0, "{said}");
 
     // A restarted daemon puts its chains in front of ours, and finds its network again.
     place.host().restart_dockerd().unwrap();

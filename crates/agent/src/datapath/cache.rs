@@ -9,6 +9,7 @@ use remuda_wire::directory::Directory;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::control::What;
 use crate::overlay;
 
 /// The remembered state.
@@ -18,7 +19,9 @@ pub struct Remembered {
     pub source: String,
     pub host_uuid: String,
     pub directory: Option<Directory>,
-    pub listen: Vec<SocketAddr>,
+    /// Revision of the last change that anybody could see.
+    pub version: i64,
+    pub listen: Vec<(What, SocketAddr)>,
     pub upstreams: Vec<SocketAddr>,
     pub overlay: Option<overlay::Settings>,
 }
@@ -50,15 +53,16 @@ fn parse(text: &[u8]) -> Option<Remembered> {
     (text[..end] == *checksum(body).as_bytes()).then(|| serde_json::from_slice(body).ok())?
 }
 
-/// Replaces the file. After a crash it is the old or the new one.
-pub fn save(path: &Path, remembered: &Remembered) -> io::Result<()> {
+/// Replaces the file. After a crash it is the old or the new one. Gives its length.
+pub fn save(path: &Path, remembered: &Remembered) -> io::Result<usize> {
     let body = serde_json::to_vec(remembered)?;
     let mut text = checksum(&body).into_bytes();
     text.push(b'\n');
     text.extend(body);
     let fresh = path.with_extension("json.new");
     write_private(&fresh, &text)?;
-    std::fs::rename(fresh, path)
+    std::fs::rename(fresh, path)?;
+    Ok(text.len())
 }
 
 fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
@@ -85,12 +89,13 @@ mod tests {
         let path = path(dir.path());
         assert_eq!(load(&path), Remembered::default());
         let mut directory = Directory { revision: 5, ..Directory::default() };
-        directory.put(Entry::Stack(Stack { id: 3, name: "s".into() }));
+        directory.put(Entry::Stack(Stack { id: 3, name: "s".into(), ..Stack::default() }));
         let remembered = Remembered {
             source: "a.0".into(),
             host_uuid: "h".into(),
             directory: Some(directory),
-            listen: vec!["169.254.169.250:42053".parse().unwrap()],
+            version: 4,
+            listen: vec![(What::Dns, "169.254.169.250:42053".parse().unwrap())],
             upstreams: vec![],
             overlay: Some(overlay::Settings { subnet: "10.42.0.0/16".into(), ..overlay::Settings::default() }),
         };

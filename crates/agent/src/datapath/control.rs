@@ -13,7 +13,7 @@ use crate::overlay;
 
 /// Raised when an older peer would misunderstand; agent and datapath of different numbers do not work together, and
 /// the agent replaces the process.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Longest line taken: a snapshot of a large project. Only the machine's administrator can write to the socket.
 const MAX_LINE: usize = 256 << 20;
@@ -33,15 +33,33 @@ pub enum Request {
     Upstreams {
         servers: Vec<SocketAddr>,
     },
-    /// Answers DNS on this address too. When its port is taken, a free one is used: see [`Status::listening`].
+    /// Answers on this address too. When its port is taken, a free one is used: see [`Status::listening`].
     Listen {
         address: SocketAddr,
+        what: What,
     },
     /// The way to other hosts.
     Overlay {
         settings: overlay::Settings,
     },
     Stop,
+}
+
+/// What is answered on an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum What {
+    Dns,
+    Metadata,
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            What::Dns => "DNS",
+            What::Metadata => "metadata",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +96,7 @@ pub struct Status {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
+    pub what: What,
     pub asked: SocketAddr,
     pub message: String,
 }
@@ -86,6 +105,7 @@ pub struct Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listening {
+    pub what: What,
     pub asked: SocketAddr,
     pub bound: SocketAddr,
 }
@@ -138,7 +158,7 @@ mod tests {
         };
         let sent = [
             Request::Directory { source: "s.0".into(), host_uuid: "h".into(), update },
-            Request::Listen { address: "169.254.169.250:42053".parse().unwrap() },
+            Request::Listen { address: "169.254.169.250:42053".parse().unwrap(), what: What::Dns },
             Request::Stop,
         ];
         let mut bytes = Vec::new();

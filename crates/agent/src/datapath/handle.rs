@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use remuda_runtime::{Random, Seams};
-use remuda_wire::directory::{Directory, DirectoryUpdate, Entry, Key, WrongBase};
+use remuda_wire::directory::{Container, Directory, DirectoryUpdate, Entry, Key, WrongBase};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::control::{self, Listening, PROTOCOL, Refused, Reply, Request, Status};
+use super::control::{self, Listening, PROTOCOL, Refused, Reply, Request, Status, What};
 use super::core::Core;
 use crate::overlay;
 
@@ -30,7 +30,7 @@ use crate::overlay;
 const MAX_PENDING: usize = 64;
 /// How often a quiet connection is tried.
 const PING_EVERY: Duration = Duration::from_secs(2);
-/// How long one exchange may take; building a large zone is part of it.
+/// How long one exchange may take; taking a large directory over is part of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a new process may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -71,6 +71,8 @@ pub struct Handle {
 struct Shared {
     wanted: Mutex<Wanted>,
     changed: Notify,
+    /// The directory has become another one.
+    updated: watch::Sender<()>,
 }
 
 /// What the datapath shall know and do.
@@ -83,7 +85,7 @@ struct Wanted {
     pending: VecDeque<DirectoryUpdate>,
     upstreams: Option<Vec<SocketAddr>>,
     overlay: Option<overlay::Settings>,
-    listen: Vec<SocketAddr>,
+    listen: Vec<(What, SocketAddr)>,
     stop: bool,
 }
 
@@ -100,8 +102,11 @@ impl Handle {
     }
 
     fn start(seams: &Seams, host_uuid: String, peer: Peer) -> Handle {
-        let shared =
-            Arc::new(Shared { wanted: Mutex::new(Wanted { host_uuid, ..Wanted::default() }), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            wanted: Mutex::new(Wanted { host_uuid, ..Wanted::default() }),
+            changed: Notify::new(),
+            updated: watch::Sender::new(()),
+        });
         let (sender, status) = watch::channel(Err(Error::NotRunning { reason: "it is being started".to_owned() }));
         let keeper = Keeper { shared: shared.clone(), peer, status: sender, random: seams.random.clone() };
         seams.tasks.spawn_until_stopped("datapath keeper", keeper.run());
@@ -129,6 +134,7 @@ impl Handle {
             }
         }
         self.shared.changed.notify_one();
+        self.shared.updated.send_replace(());
         Ok(())
     }
 
@@ -138,12 +144,12 @@ impl Handle {
         self.shared.changed.notify_one();
     }
 
-    /// Answers DNS on this address as well, and returns where: the port differs when the one asked for is taken.
-    pub async fn listen(&self, address: SocketAddr) -> Result<SocketAddr, Error> {
+    /// Answers on this address as well, and returns where: the port differs when the one asked for is taken.
+    pub async fn listen(&self, what: What, address: SocketAddr) -> Result<SocketAddr, Error> {
         {
             let mut wanted = self.wanted();
-            if !wanted.listen.contains(&address) {
-                wanted.listen.push(address);
+            if !wanted.listen.contains(&(what, address)) {
+                wanted.listen.push((what, address));
             }
         }
         self.shared.changed.notify_one();
@@ -151,13 +157,14 @@ impl Handle {
         let found = async {
             loop {
                 if let Ok(status) = &*status.borrow_and_update()
-                    && let Some(bound) = bound_of(&status.listening, address)
+                    && let Some(bound) = bound_of(&status.listening, what, address)
                 {
                     return Ok(bound);
                 }
                 status.changed().await.map_err(|_| ended())?;
                 if let Ok(status) = &*status.borrow()
-                    && let Some(refused) = status.refused.iter().find(|refused| refused.asked == address)
+                    && let Some(refused) =
+                        status.refused.iter().find(|refused| (refused.what, refused.asked) == (what, address))
                 {
                     return Err(Error::Refused { message: refused.message.clone() });
                 }
@@ -229,6 +236,24 @@ impl Handle {
         }
     }
 
+    /// Waits until answers come from a directory that has the container of that uuid on a host.
+    pub async fn wait_known(&self, uuid: &str) -> Result<(), Error> {
+        let mut updated = self.shared.updated.subscribe();
+        loop {
+            updated.borrow_and_update();
+            let known = {
+                let wanted = self.wanted();
+                let directory = wanted.directory.as_ref();
+                let is_it = |row: &Arc<Container>| row.uuid == uuid && row.host_id.is_some();
+                directory.filter(|directory| directory.containers.values().any(is_it)).map(|found| found.revision)
+            };
+            match known {
+                Some(revision) => return self.wait_applied(revision).await,
+                None => updated.changed().await.map_err(|_| ended())?,
+            }
+        }
+    }
+
     /// Ends the datapath for good: names stop resolving on this host. Returns when it is gone.
     pub async fn stop(&self) {
         self.wanted().stop = true;
@@ -246,8 +271,11 @@ fn ended() -> Error {
     Error::NotRunning { reason: "it was stopped".to_owned() }
 }
 
-fn bound_of(listening: &[Listening], asked: SocketAddr) -> Option<SocketAddr> {
-    listening.iter().find(|listening| listening.asked == asked).map(|listening| listening.bound)
+fn bound_of(listening: &[Listening], what: What, asked: SocketAddr) -> Option<SocketAddr> {
+    listening
+        .iter()
+        .find(|listening| (listening.what, listening.asked) == (what, asked))
+        .map(|listening| listening.bound)
 }
 
 impl Shared {
@@ -354,10 +382,10 @@ impl Keeper {
         }
         let listen = self.shared.wanted().listen.clone();
         let mut refused = Vec::new();
-        for asked in listen {
-            if bound_of(&status.listening, asked).is_none() {
-                match connection.call(Request::Listen { address: asked }).await? {
-                    Reply::Failed { message } => refused.push(Refused { asked, message }),
+        for (what, asked) in listen {
+            if bound_of(&status.listening, what, asked).is_none() {
+                match connection.call(Request::Listen { address: asked, what }).await? {
+                    Reply::Failed { message } => refused.push(Refused { what, asked, message }),
                     other => status = expect_status(other)?,
                 }
             }
@@ -460,7 +488,7 @@ async fn wait_until_gone(state_dir: &Path) {
     }
 }
 
-/// Differences that follow each other as one: each costs a new zone, and a busy project must not build up a queue.
+/// Differences that follow each other as one: a busy project must not build up a queue.
 fn merged(updates: impl Iterator<Item = DirectoryUpdate>) -> Option<DirectoryUpdate> {
     let mut updates = updates.peekable();
     let base = updates.peek()?.base;
@@ -583,7 +611,7 @@ mod tests {
 
     #[test]
     fn merged_differences_do_what_they_do_one_by_one() {
-        let stack = |id: i64, name: &str| Entry::Stack(Stack { id, name: name.into() });
+        let stack = |id: i64, name: &str| Entry::Stack(Stack { id, name: name.into(), ..Stack::default() });
         let update = |revision: i64, upserts: Vec<Entry>, removed: Vec<Key>| DirectoryUpdate {
             revision,
             base: Some(revision - 1),
@@ -613,7 +641,7 @@ mod tests {
     async fn updates_are_applied_in_the_same_process() {
         let seams = Seams::real();
         let handle = Handle::in_process(&seams, "host".into(), "/nonexistent".into()).await;
-        let server = handle.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let server = handle.listen(What::Dns, "127.0.0.1:0".parse().unwrap()).await.unwrap();
         assert_eq!((ask(server).await.as_str(), handle.applied()), ("ServFail", None));
         handle.update(SOURCE, snapshot(5, "10.42.0.5")).unwrap();
         within(handle.wait_applied(5)).await.unwrap();
@@ -640,7 +668,7 @@ mod tests {
     async fn an_address_that_is_not_ours_is_refused_with_the_reason() {
         let seams = Seams::real();
         let handle = Handle::in_process(&seams, "host".into(), "/nonexistent".into()).await;
-        let error = within(handle.listen("192.0.2.1:0".parse().unwrap())).await.unwrap_err().to_string();
+        let error = within(handle.listen(What::Dns, "192.0.2.1:0".parse().unwrap())).await.unwrap_err().to_string();
         assert!(error.starts_with("cannot answer DNS on 192.0.2.1:0"), "{error}");
         seams.tasks.shut_down(Duration::from_secs(5)).await;
     }
@@ -678,7 +706,7 @@ mod tests {
 
         let seams = Seams::real();
         let first = agent(&seams);
-        let server = within(first.listen(asked)).await.unwrap();
+        let server = within(first.listen(What::Dns, asked)).await.unwrap();
         first.update(SOURCE, snapshot(5, "10.42.0.5")).unwrap();
         within(first.wait_applied(5)).await.unwrap();
         first.update(SOURCE, delta(5, 6, "10.42.0.6")).unwrap();
@@ -692,7 +720,7 @@ mod tests {
         let second = agent(&seams);
         assert_eq!(pid(&second, 0).await, process, "found again");
         second.update(SOURCE, snapshot(4, "10.42.0.4")).unwrap();
-        assert_eq!(within(second.listen(asked)).await.unwrap(), server);
+        assert_eq!(within(second.listen(What::Dns, asked)).await.unwrap(), server);
         assert_eq!((ask(server).await.as_str(), second.applied()), ("10.42.0.6", Some(6)), "never back in time");
         second.update(SOURCE, delta(4, 7, "10.42.0.7")).unwrap();
         within(second.wait_applied(7)).await.unwrap();
@@ -701,7 +729,7 @@ mod tests {
         assert!(killed.success());
         let successor = pid(&second, process).await;
         within(second.wait_applied(7)).await.unwrap();
-        let server = within(second.listen(asked)).await.unwrap();
+        let server = within(second.listen(What::Dns, asked)).await.unwrap();
         assert_eq!(ask(server).await, "10.42.0.7");
         assert_eq!(status_of(&state_dir).await.map(|status| status.pid), Some(successor));
         assert_eq!(std::fs::metadata(socket_path(&state_dir)).unwrap().permissions().mode() & 0o777, 0o600);

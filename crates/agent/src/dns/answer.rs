@@ -1,19 +1,17 @@
-//! What a name means to whom: a [`Zone`] is computed once per directory revision and host, and every question is then
-//! a few hash look-ups in it.
+//! What a name means to whom, worked out from the [`Book`] when somebody asks.
 //!
-//! A zone has one section that all clients see and, for every managed container of this host, a section of its own
-//! with the names its links make. Who asks is known by the source address. Names are kept in lower case without the
-//! final dot. The whole zone is built anew for each revision and replaced at once, so that no answer ever comes from
-//! half an update; keeping it by difference was rejected because links, aliases and the "one is left" rule make every
-//! name depend on several entries.
+//! All clients see one section of names; every managed container of this host has names of its own besides, those that
+//! its links make. Who asks is known by the source address. Names are looked up in lower case, without the final dot
+//! and without our domain.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
-use remuda_wire::directory::{Container, Directory, Service};
+use remuda_wire::directory::Service;
+
+use crate::book::{Book, Names, Target, is_usable, unique};
 
 /// The domain this host is authoritative for.
 pub const DOMAIN: &str = "rancher.internal";
@@ -21,55 +19,36 @@ pub const DOMAIN: &str = "rancher.internal";
 /// Where containers reach DNS and metadata.
 pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 250);
 
+/// Its name, below our domain.
+const METADATA: &str = "rancher-metadata";
+
 /// CNAMEs followed before giving up.
 const MAX_DEPTH: usize = 10;
 
-/// Everything this host answers, as of one directory revision.
-#[derive(Debug, Default)]
-pub struct Zone {
-    revision: i64,
-    default: Section,
-    /// Suffixes tried for clients without a section of their own.
-    default_suffixes: Vec<String>,
-    clients: HashMap<Ipv4Addr, Client>,
-    /// Some name is a CNAME: without one the first half of every look-up is skipped.
-    has_aliases: bool,
-}
-
-/// Full name, lower case, without the final dot -> what it stands for.
-type Section = HashMap<String, Entry>;
-
+/// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
+enum Records {
     Addresses(Arc<[Ipv4Addr]>),
     /// CNAME to a full name, for external services.
     Alias(Arc<str>),
 }
 
-/// A managed container of this host.
-#[derive(Debug, Default)]
-struct Client {
-    section: Section,
-    suffixes: Vec<String>,
-    upstreams: Vec<IpAddr>,
-}
-
-/// The zone as one client sees it.
+/// The names as one client sees them.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'z> {
-    zone: &'z Zone,
-    client: Option<&'z Client>,
+pub struct View<'b> {
+    book: &'b Book,
+    client: Option<&'b Names>,
 }
 
 /// What to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer<'z> {
+pub enum Answer {
     /// A records, to be shuffled.
-    Addresses(&'z [Ipv4Addr]),
+    Addresses(Arc<[Ipv4Addr]>),
     /// The CNAME itself.
-    Alias(&'z str),
+    Alias(Arc<str>),
     /// CNAMEs one after the other, then the A records of the last target.
-    Chain { targets: Vec<&'z str>, end: ChainEnd<'z> },
+    Chain { targets: Vec<Arc<str>>, end: ChainEnd },
     /// The name is ours, but has no records of that type: NOERROR. Below our domain the SOA says so.
     Empty,
     /// Below our domain and nothing there: NXDOMAIN and the SOA.
@@ -84,48 +63,31 @@ pub enum Answer<'z> {
 
 /// Where a chain of CNAMEs ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChainEnd<'z> {
-    Addresses(&'z [Ipv4Addr]),
+pub enum ChainEnd {
+    Addresses(Arc<[Ipv4Addr]>),
     /// Ask upstream for the A records of the last target; when it has none, give this answer instead of the chain.
     Upstream {
-        otherwise: Box<Answer<'z>>,
+        otherwise: Box<Answer>,
     },
 }
 
-impl Zone {
-    /// Computes the zone of the host whose row in the directory is `host`; `None` when the host is not listed yet.
-    pub fn build(directory: &Directory, host: Option<i64>) -> Zone {
-        Builder::new(directory, host).build()
-    }
-
-    /// Revision of the directory it was built from.
-    pub fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    /// Names in the section all clients see.
-    pub fn n_names(&self) -> usize {
-        self.default.len()
-    }
-
+impl<'b> View<'b> {
     /// What the client with that source address sees.
-    pub fn view(&self, source: IpAddr) -> View<'_> {
+    pub fn new(book: &'b Book, source: IpAddr) -> View<'b> {
         let client = match source.to_canonical() {
-            IpAddr::V4(address) => self.clients.get(&address),
+            IpAddr::V4(address) => book.client(address),
             IpAddr::V6(_) => None,
         };
-        View { zone: self, client }
+        View { book, client: client.map(|client| book.names_of(client)) }
     }
-}
 
-impl<'z> View<'z> {
     /// Servers this client wants asked before the host's.
-    pub fn upstreams(&self) -> &'z [IpAddr] {
+    pub fn upstreams(&self) -> &'b [IpAddr] {
         self.client.map_or(&[], |client| &client.upstreams)
     }
 
     /// The answer for `name` (lower case, no final dot) in class IN.
-    pub fn answer(&self, name: &str, kind: RecordType) -> Answer<'z> {
+    pub fn answer(&self, name: &str, kind: RecordType) -> Answer {
         match kind {
             RecordType::ANY => Answer::NotImplemented,
             RecordType::A => self.addresses(name),
@@ -139,12 +101,12 @@ impl<'z> View<'z> {
         }
     }
 
-    fn addresses(&self, name: &str) -> Answer<'z> {
-        let mut targets: Vec<&'z str> = Vec::new();
+    fn addresses(&self, name: &str) -> Answer {
+        let mut targets: Vec<Arc<str>> = Vec::new();
         loop {
-            let current = targets.last().copied().unwrap_or(name);
+            let current: &str = targets.last().map_or(name, |target| target);
             match self.alias(current) {
-                Some(target) if target != current => {
+                Some(target) if *target != *current => {
                     if targets.len() == MAX_DEPTH {
                         return self.without_chain(name);
                     }
@@ -153,7 +115,7 @@ impl<'z> View<'z> {
                 _ => break,
             }
         }
-        let end = targets.last().copied().unwrap_or(name);
+        let end: &str = targets.last().map_or(name, |target| target);
         match (self.find(end, addresses), targets.is_empty()) {
             (Some(found), true) => Answer::Addresses(found),
             (Some(found), false) => Answer::Chain { targets, end: ChainEnd::Addresses(found) },
@@ -167,13 +129,13 @@ impl<'z> View<'z> {
     }
 
     /// The answer for A when the CNAMEs of the name lead nowhere.
-    fn without_chain(&self, name: &str) -> Answer<'z> {
+    fn without_chain(&self, name: &str) -> Answer {
         self.find(name, addresses).map_or_else(|| self.without_records(name), Answer::Addresses)
     }
 
     /// The answer when there are no records of the type asked for. Nodes that only have names below them do not
     /// exist: an empty NOERROR would end the search of musl's resolver.
-    fn without_records(&self, name: &str) -> Answer<'z> {
+    fn without_records(&self, name: &str) -> Answer {
         match () {
             () if !is_below_domain(name) => Answer::Forward,
             () if name == DOMAIN || self.exists(name) => Answer::Empty,
@@ -181,8 +143,8 @@ impl<'z> View<'z> {
         }
     }
 
-    fn alias(&self, name: &str) -> Option<&'z str> {
-        if self.zone.has_aliases { self.find(name, alias) } else { None }
+    fn alias(&self, name: &str) -> Option<Arc<str>> {
+        if self.book.has_elsewhere() { self.find(name, alias) } else { None }
     }
 
     fn exists(&self, name: &str) -> bool {
@@ -190,52 +152,96 @@ impl<'z> View<'z> {
     }
 
     /// The look-up of §11: own section, default section, default section with the domain alone; in each the name as it
-    /// is, then with every suffix.
-    fn find<T>(&self, name: &str, pick: fn(&'z Entry) -> Option<T>) -> Option<T> {
-        let zone = self.zone;
-        let own = self.client.map(|client| &client.section);
-        let mut suffixes = self.client.map_or(&zone.default_suffixes, |client| &client.suffixes).as_slice();
+    /// is when it is below our domain, else with every suffix.
+    fn find<T>(&self, name: &str, pick: fn(Records) -> Option<T>) -> Option<T> {
+        let own = |rest: &str| {
+            let target = self.client.and_then(|client| client.links.get(rest))?;
+            records_of(self.book, *target).and_then(pick)
+        };
+        let all = |rest: &str| records(self.book, rest).and_then(pick);
         if is_below_domain(name) {
-            suffixes = &[];
+            let rest = name.strip_suffix(DOMAIN).map_or(name, |rest| rest.trim_end_matches('.'));
+            return own(rest).or_else(|| all(rest));
         }
+        let suffixes = self.client.map_or_else(|| &self.book.shared_names().suffixes, |client| &client.suffixes);
         let mut full = String::with_capacity(name.len() + 64);
-        full.push_str(name);
-        full.push('.');
-        for section in own.into_iter().chain([&zone.default]) {
-            if let Some(found) = section.get(name).and_then(pick) {
-                return Some(found);
+        let mut with = |suffix: &str, look: &dyn Fn(&str) -> Option<T>| {
+            if suffix.is_empty() {
+                return look(name);
             }
-            for suffix in suffixes {
-                full.truncate(name.len() + 1);
-                full.push_str(suffix);
-                if let Some(found) = section.get(&full).and_then(pick) {
-                    return Some(found);
-                }
-            }
+            full.clear();
+            full.push_str(name);
+            full.push('.');
+            full.push_str(suffix);
+            look(&full)
+        };
+        if self.client.is_some_and(|client| !client.links.is_empty())
+            && let Some(found) = suffixes.iter().find_map(|suffix| with(suffix, &own))
+        {
+            return Some(found);
         }
-        full.truncate(name.len() + 1);
-        full.push_str(DOMAIN);
-        zone.default.get(&full).and_then(pick)
+        // The domain alone is the last suffix.
+        suffixes.iter().find_map(|suffix| with(suffix, &all))
     }
 }
 
-/// The name is our domain or below it, and so never asked elsewhere.
-pub fn is_below_domain(name: &str) -> bool {
-    name.strip_suffix(DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+/// What everybody gets for a name without our domain: services, then links of containers in host network mode, then
+/// containers by their own name, whatever their health.
+fn records(book: &Book, rest: &str) -> Option<Records> {
+    if rest == METADATA {
+        return Some(Records::Addresses(Arc::new([SERVICE_ADDRESS])));
+    }
+    if let Some((head, stack)) = rest.rsplit_once('.')
+        && let Some(found) = book.stacks_named(stack).iter().find_map(|stack| of_stack(book, *stack, head))
+    {
+        return Some(found);
+    }
+    if let Some(found) = book.shared_names().links.get(rest).and_then(|target| records_of(book, *target)) {
+        return Some(found);
+    }
+    let found: Vec<Ipv4Addr> = book.containers_named(rest).filter_map(|container| book.address(container)).collect();
+    (!found.is_empty()).then(|| Records::Addresses(unique(found)))
 }
 
-fn addresses(entry: &Entry) -> Option<&[Ipv4Addr]> {
-    match entry {
-        Entry::Addresses(found) => Some(found),
-        Entry::Alias(_) => None,
+/// `service` or `sidekick.service` of a stack.
+fn of_stack(book: &Book, stack: i64, head: &str) -> Option<Records> {
+    let Some((sidekick, service)) = head.split_once('.') else {
+        return of_service(book, book.service_named(stack, head)?);
+    };
+    let service = book.service_named(stack, service)?;
+    let named = |name: &Option<String>| name.as_ref().is_some_and(|name| name.to_lowercase() == sidekick);
+    let members = book.members(service.id).iter().find(|members| named(&members.sidekick))?;
+    let found = book.member_addresses(members);
+    (!found.is_empty()).then(|| Records::Addresses(Arc::clone(found)))
+}
+
+fn records_of(book: &Book, target: Target) -> Option<Records> {
+    match target {
+        Target::Service(id) => of_service(book, book.directory().services.get(&id)?),
+        Target::Container(id) => {
+            let container = book.directory().containers.get(&id).filter(|container| is_usable(container))?;
+            Some(Records::Addresses(Arc::new([book.address(container)?])))
+        }
     }
 }
 
-fn alias(entry: &Entry) -> Option<&str> {
-    match entry {
-        Entry::Alias(target) => Some(target),
-        Entry::Addresses(_) => None,
+/// What a service's own name, and every link to it, stands for; `None` when it has no records.
+fn of_service(book: &Book, service: &Service) -> Option<Records> {
+    if has_members(service) {
+        let members = book.members(service.id).iter().find(|members| members.sidekick.is_none())?;
+        let found = book.member_addresses(members);
+        return (!found.is_empty()).then(|| Records::Addresses(Arc::clone(found)));
     }
+    let mut found = Found::default();
+    collect(book, service, &mut found);
+    match found.hostname {
+        _ if !found.addresses.is_empty() => Some(Records::Addresses(unique(found.addresses))),
+        hostname => hostname.map(Records::Alias),
+    }
+}
+
+fn has_members(service: &Service) -> bool {
+    matches!(service.kind.as_str(), "service" | "loadBalancerService")
 }
 
 /// What is found on the way through a service and, for an alias, all it leads to.
@@ -247,250 +253,49 @@ struct Found {
     hostname: Option<Arc<str>>,
 }
 
-/// The directory, indexed for one build.
-struct Builder<'d> {
-    directory: &'d Directory,
-    host: Option<i64>,
-    /// (service, sidekick) -> members, oldest first.
-    members: BTreeMap<(i64, Option<&'d str>), Vec<&'d Container>>,
-}
-
-impl<'d> Builder<'d> {
-    fn new(directory: &'d Directory, host: Option<i64>) -> Builder<'d> {
-        let mut members: BTreeMap<_, Vec<&Container>> = BTreeMap::new();
-        for container in directory.containers.values() {
-            for membership in &container.services {
-                members.entry((membership.service_id, membership.sidekick.as_deref())).or_default().push(container);
+/// §10.1 for services with containers, §10.3 for aliases (cycles end at a service seen before), §10.4 for those
+/// elsewhere.
+fn collect(book: &Book, service: &Service, found: &mut Found) {
+    if !found.seen.insert(service.id) {
+        return;
+    }
+    match service.kind.as_str() {
+        _ if has_members(service) => {
+            let primary = book.members(service.id).iter().find(|members| members.sidekick.is_none());
+            found.addresses.extend(primary.into_iter().flat_map(|members| book.member_addresses(members).iter()));
+        }
+        "dnsService" => {
+            let targets = service.links.iter().filter_map(|link| book.directory().services.get(&link.service_id));
+            targets.for_each(|target| collect(book, target, found));
+        }
+        "externalService" => {
+            let given = service.external_addresses.iter();
+            found.addresses.extend(given.filter_map(|address| address.parse::<Ipv4Addr>().ok()));
+            if let (None, Some(name)) = (&found.hostname, &service.hostname) {
+                found.hostname = Some(name.trim_end_matches('.').to_lowercase().into());
             }
         }
-        for containers in members.values_mut() {
-            containers.sort_by_key(|container| (container.create_index, container.id));
-        }
-        Builder { directory, host, members }
-    }
-
-    fn build(self) -> Zone {
-        let targets: BTreeMap<i64, Entry> =
-            self.directory.services.values().filter_map(|service| Some((service.id, self.service(service)?))).collect();
-        let mut zone = Zone { revision: self.directory.revision, ..Zone::default() };
-        self.put_services(&targets, &mut zone.default);
-        self.put_host_network_links(&targets, &mut zone.default);
-        zone.default.insert(full("rancher-metadata"), Entry::Addresses(Arc::new([SERVICE_ADDRESS])));
-        self.put_containers(&mut zone.default);
-        zone.default_suffixes = self.default_suffixes();
-        zone.clients = self.clients(&targets);
-        zone.has_aliases = targets.values().any(|entry| matches!(entry, Entry::Alias(_)));
-        zone
-    }
-
-    /// What a service's own name, and every link to it, stands for; `None` when it has no records.
-    fn service(&self, service: &Service) -> Option<Entry> {
-        let mut found = Found::default();
-        self.collect(service, &mut found);
-        match found.hostname {
-            _ if !found.addresses.is_empty() => Some(Entry::Addresses(unique(found.addresses))),
-            hostname => hostname.map(Entry::Alias),
-        }
-    }
-
-    /// §10.1 for services with containers, §10.3 for aliases (cycles end at a service seen before), §10.4 for those
-    /// elsewhere.
-    fn collect(&self, service: &Service, found: &mut Found) {
-        if !found.seen.insert(service.id) {
-            return;
-        }
-        match service.kind.as_str() {
-            "service" | "loadBalancerService" => found.addresses.extend(self.member_addresses(service.id, None)),
-            "dnsService" => {
-                let targets = service.links.iter().filter_map(|link| self.directory.services.get(&link.service_id));
-                targets.for_each(|target| self.collect(target, found));
-            }
-            "externalService" => {
-                let given = service.external_addresses.iter();
-                found.addresses.extend(given.filter_map(|address| address.parse::<Ipv4Addr>().ok()));
-                if let (None, Some(name)) = (&found.hostname, &service.hostname) {
-                    found.hostname = Some(name.trim_end_matches('.').to_lowercase().into());
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The members that may be used; when none may, the most recently created one, so that a service resolves as long
-    /// as it has containers.
-    fn member_addresses(&self, service: i64, sidekick: Option<&str>) -> Vec<Ipv4Addr> {
-        let Some(members) = self.members.get(&(service, sidekick)) else { return Vec::new() };
-        let candidates: Vec<_> =
-            members.iter().filter_map(|container| Some((*container, self.address(container)?))).collect();
-        let usable: Vec<_> = candidates.iter().filter(|(container, _)| is_usable(container)).map(|c| c.1).collect();
-        match usable.is_empty() {
-            true => candidates.last().map(|(_, address)| *address).into_iter().collect(),
-            false => usable,
-        }
-    }
-
-    /// The address a container is published with, if at all (§1, §10.2).
-    fn address(&self, container: &Container) -> Option<Ipv4Addr> {
-        if is_removed(&container.state) {
-            return None;
-        }
-        let labelled = container.dns_label == Some(true);
-        let text = match container.network_mode.as_str() {
-            "managed" | "container" => container.address.as_deref(),
-            "bridge" if labelled => container.address.as_deref(),
-            "host" if labelled => self.directory.hosts.get(&container.host_id?)?.address.as_deref(),
-            _ => None,
-        };
-        text?.split('/').next()?.parse().ok()
-    }
-
-    fn stack_domain(&self, service: &Service) -> Option<String> {
-        self.directory.stacks.get(&service.stack_id).map(|stack| full(&stack.name))
-    }
-
-    fn service_domain(&self, service: &Service) -> Option<String> {
-        Some(format!("{}.{}", service.name.to_lowercase(), self.stack_domain(service)?))
-    }
-
-    fn put_services(&self, targets: &BTreeMap<i64, Entry>, section: &mut Section) {
-        for service in self.directory.services.values() {
-            let Some(domain) = self.service_domain(service) else { continue };
-            let after_primary = (Bound::Excluded((service.id, None)), Bound::Unbounded);
-            let members = self.members.range(after_primary).take_while(|((id, _), _)| *id == service.id);
-            for ((_, sidekick), _) in members {
-                let found = self.member_addresses(service.id, *sidekick);
-                if let (Some(sidekick), false) = (sidekick, found.is_empty()) {
-                    section.insert(format!("{}.{domain}", sidekick.to_lowercase()), Entry::Addresses(unique(found)));
-                }
-            }
-            if let Some(entry) = targets.get(&service.id) {
-                section.insert(domain, entry.clone());
-            }
-        }
-    }
-
-    /// Containers by their own name, whatever their health; a service of the same full name wins.
-    fn put_containers(&self, section: &mut Section) {
-        let mut named: BTreeMap<String, Vec<Ipv4Addr>> = BTreeMap::new();
-        for container in self.directory.containers.values().filter(|container| !container.name.is_empty()) {
-            if let Some(address) = self.address(container) {
-                named.entry(full(&container.name)).or_default().push(address);
-            }
-        }
-        for (name, found) in named {
-            section.entry(name).or_insert_with(|| Entry::Addresses(unique(found)));
-        }
-    }
-
-    /// Containers in host network mode cannot be told apart by source address: their links go to everybody here.
-    fn put_host_network_links(&self, targets: &BTreeMap<i64, Entry>, section: &mut Section) {
-        for container in self.of_this_host().filter(|container| container.network_mode == "host") {
-            for (name, entry) in self.service_links(container, targets) {
-                section.entry(name).or_insert(entry);
-            }
-        }
-    }
-
-    fn default_suffixes(&self) -> Vec<String> {
-        let labelled = |container: &&Container| container.network_mode == "host" && container.dns_label == Some(true);
-        let services = self.of_this_host().filter(labelled).flat_map(|container| self.suffixes(container));
-        with_domain_last(services)
-    }
-
-    fn clients(&self, targets: &BTreeMap<i64, Entry>) -> HashMap<Ipv4Addr, Client> {
-        let managed = self.of_this_host().filter(|container| container.network_mode == "managed");
-        managed
-            .filter_map(|container| {
-                let address = self.address(container)?;
-                let mut section = self.container_links(container);
-                section.extend(self.service_links(container, targets));
-                let client = Client {
-                    section,
-                    suffixes: with_domain_last(self.suffixes(container).into_iter()),
-                    upstreams: container.dns.iter().filter_map(|server| usable_upstream(server)).collect(),
-                };
-                Some((address, client))
-            })
-            .collect()
-    }
-
-    fn of_this_host(&self) -> impl Iterator<Item = &'d Container> {
-        let host = self.host;
-        let ours = move |container: &&Container| host.is_some() && container.host_id == host;
-        self.directory.containers.values().filter(ours).filter(|container| !is_removed(&container.state))
-    }
-
-    fn services_of(&self, container: &'d Container) -> impl Iterator<Item = &'d Service> {
-        let services = &self.directory.services;
-        container.services.iter().filter_map(|membership| services.get(&membership.service_id))
-    }
-
-    /// Stack, then service, for every service the container belongs to.
-    fn suffixes(&self, container: &'d Container) -> Vec<String> {
-        let services = self.services_of(container);
-        services
-            .filter_map(|service| Some([self.stack_domain(service)?, self.service_domain(service)?]))
-            .flatten()
-            .collect()
-    }
-
-    /// Names made by the links of the container's services; the primary's links are those of its sidekicks too.
-    fn service_links(&self, container: &'d Container, targets: &BTreeMap<i64, Entry>) -> BTreeMap<String, Entry> {
-        let mut names = BTreeMap::new();
-        for service in self.services_of(container) {
-            let Some(stack) = self.stack_domain(service) else { continue };
-            for link in &service.links {
-                let Some(entry) = targets.get(&link.service_id) else { continue };
-                let target = self.directory.services.get(&link.service_id).map(|target| target.name.as_str());
-                let Some(name) = link.alias.as_deref().filter(|alias| !alias.is_empty()).or(target) else { continue };
-                let name = name.to_lowercase();
-                names.insert(format!("{name}.{stack}"), entry.clone());
-                names.insert(full(&name), entry.clone());
-            }
-        }
-        names
-    }
-
-    /// Names made by container links: the link's and the target's own.
-    fn container_links(&self, container: &'d Container) -> Section {
-        let mut names = Section::new();
-        for (link, target) in &container.links {
-            let target = self.directory.containers.get(target).filter(|target| is_usable(target));
-            let Some((target, address)) = target.and_then(|target| Some((target, self.address(target)?))) else {
-                continue;
-            };
-            let entry = Entry::Addresses(Arc::new([address]));
-            names.insert(full(&target.name), entry.clone());
-            names.insert(full(link), entry);
-        }
-        names
+        _ => {}
     }
 }
 
-/// Running or about to, and not known to be unwell.
-fn is_usable(container: &Container) -> bool {
-    matches!(container.state.as_str(), "running" | "starting")
-        && matches!(container.health.as_deref(), None | Some("healthy" | "updating-healthy"))
+/// The name is our domain or below it, and so never asked elsewhere.
+pub fn is_below_domain(name: &str) -> bool {
+    name.strip_suffix(DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-fn is_removed(state: &str) -> bool {
-    matches!(state, "removed" | "purging" | "purged")
+fn addresses(records: Records) -> Option<Arc<[Ipv4Addr]>> {
+    match records {
+        Records::Addresses(found) => Some(found),
+        Records::Alias(_) => None,
+    }
 }
 
-fn full(name: &str) -> String {
-    format!("{}.{DOMAIN}", name.to_lowercase())
-}
-
-fn with_domain_last(suffixes: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen = BTreeSet::from([DOMAIN.to_owned()]);
-    let mut kept: Vec<String> = suffixes.filter(|suffix| seen.insert(suffix.clone())).collect();
-    kept.push(DOMAIN.to_owned());
-    kept
-}
-
-fn unique(found: Vec<Ipv4Addr>) -> Arc<[Ipv4Addr]> {
-    let mut seen = BTreeSet::new();
-    found.into_iter().filter(|address| seen.insert(*address)).collect()
+fn alias(records: Records) -> Option<Arc<str>> {
+    match records {
+        Records::Alias(target) => Some(target),
+        Records::Addresses(_) => None,
+    }
 }
 
 /// A name server a container or its host asks for; never ourselves.
@@ -500,7 +305,9 @@ pub fn usable_upstream(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use remuda_wire::directory::{Entry as Row, Host, Link, Membership, Stack};
+    use std::collections::BTreeMap;
+
+    use remuda_wire::directory::{Container, Directory, Entry as Row, Host, Link, Membership, Stack};
 
     use super::*;
 
@@ -513,10 +320,11 @@ mod tests {
     fn world() -> World {
         let mut directory = Directory { revision: 7, ..Directory::default() };
         for (id, address) in [(HERE, "10.0.0.1"), (THERE, "10.0.0.2")] {
-            directory.put(Row::Host(Host { id, address: Some(address.into()), ..Host::default() }));
+            let uuid = format!("host-{id}");
+            directory.put(Row::Host(Host { id, uuid, address: Some(address.into()), ..Host::default() }));
         }
         for (id, name) in [(1, "stackA"), (2, "stackB")] {
-            directory.put(Row::Stack(Stack { id, name: name.into() }));
+            directory.put(Row::Stack(Stack { id, name: name.into(), ..Stack::default() }));
         }
         World(directory)
     }
@@ -595,18 +403,18 @@ mod tests {
             self
         }
 
-        fn zone(&self) -> Zone {
-            Zone::build(&self.0, Some(HERE))
+        fn zone(&self) -> Book {
+            Book::of(self.0.clone(), "host-1")
         }
     }
 
     /// What A for `name` gives the client with that address, in words.
-    fn ask(zone: &Zone, client: &str, kind: RecordType, name: &str) -> String {
-        let view = zone.view(client.parse().unwrap());
+    fn ask(zone: &Book, client: &str, kind: RecordType, name: &str) -> String {
+        let view = View::new(zone, client.parse().unwrap());
         say(&view.answer(&name.to_lowercase(), kind))
     }
 
-    fn say(answer: &Answer<'_>) -> String {
+    fn say(answer: &Answer) -> String {
         let list = |found: &[Ipv4Addr]| found.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(" ");
         match answer {
             Answer::Addresses(found) => list(found),
@@ -625,7 +433,7 @@ mod tests {
         }
     }
 
-    fn check(zone: &Zone, kind: RecordType, cases: &[(&str, &str, &str)]) {
+    fn check(zone: &Book, kind: RecordType, cases: &[(&str, &str, &str)]) {
         for (client, name, expected) in cases {
             assert_eq!(ask(zone, client, kind, name), *expected, "{client} asks {kind} {name}");
         }
@@ -699,7 +507,7 @@ mod tests {
             RecordType::SOA,
             &[(web, "rancher.internal", "soa"), (web, "web.stacka.rancher.internal", "empty")],
         );
-        assert_eq!(zone.revision(), 7);
+        assert_eq!(zone.version(), 7);
     }
 
     #[test]
@@ -934,9 +742,9 @@ mod tests {
     fn upstreams_are_the_containers_own_without_ourselves() {
         let dns = ["9.9.9.9", "169.254.169.250", "nonsense", "2620:fe::fe"].map(str::to_owned).to_vec();
         let zone = world().container_with("c", "10.42.0.1", vec![], |c| c.dns = dns).zone();
-        let view = zone.view("::ffff:10.42.0.1".parse().unwrap());
+        let view = View::new(&zone, "::ffff:10.42.0.1".parse().unwrap());
         assert_eq!(view.upstreams(), ["9.9.9.9".parse::<IpAddr>().unwrap(), "2620:fe::fe".parse().unwrap()]);
-        assert!(zone.view("10.42.0.2".parse().unwrap()).upstreams().is_empty());
+        assert!(View::new(&zone, "10.42.0.2".parse().unwrap()).upstreams().is_empty());
     }
 
     #[test]
@@ -970,28 +778,18 @@ mod tests {
         check(&zone, RecordType::AAAA, &[(web, "api", "empty"), (web, "pool", "empty")]);
     }
 
-    /// Chains of CNAMEs, which only names of external services that lead back here can make.
-    fn with_aliases(names: &[(&str, &str)]) -> Zone {
-        let mut zone = world().service(1, 1, "web", "service", &[]).container("", "10.42.0.1", of(1)).zone();
-        zone.has_aliases = true;
-        for (name, target) in names {
-            zone.default.insert(full(name), Entry::Alias((*target).into()));
-        }
-        zone
-    }
-
     #[test]
     fn cnames_are_chased_at_home_then_upstream() {
-        let chain: Vec<(String, String)> = (0..12).map(|n| (format!("n{n}"), full(&format!("n{}", n + 1)))).collect();
-        let mut names: Vec<(&str, &str)> =
-            chain.iter().map(|(name, target)| (name.as_str(), target.as_str())).collect();
-        names.extend([
-            ("ext.stacka", "api.example.com"),
-            ("twice.stacka", "ext.stacka.rancher.internal"),
-            ("inside.stacka", "web.stacka.rancher.internal"),
-            ("self", "self.rancher.internal"),
-        ]);
-        let zone = with_aliases(&names);
+        let mut world = world().service(1, 1, "web", "service", &[]).container("", "10.42.0.1", of(1));
+        for n in 0..12 {
+            world = world.external(20 + n, 1, &format!("n{n}"), &format!("n{}.stacka.rancher.internal", n + 1));
+        }
+        let zone = world
+            .external(2, 1, "ext", "api.example.com")
+            .external(3, 1, "twice", "ext.stacka.rancher.internal")
+            .external(4, 1, "inside", "web.stacka.rancher.internal")
+            .external(5, 1, "self", "self.stacka.rancher.internal")
+            .zone();
         let who = "10.42.0.1";
         check(
             &zone,
@@ -1002,7 +800,7 @@ mod tests {
                 (who, "twice", "CNAME ext.stacka.rancher.internal api.example.com upstream, else forward"),
                 (who, "inside", "CNAME web.stacka.rancher.internal 10.42.0.1"),
                 (who, "self", "forward"),
-                (who, "n0.rancher.internal", "empty"),
+                (who, "n0.stacka.rancher.internal", "empty"),
             ],
         );
         check(

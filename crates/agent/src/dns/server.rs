@@ -16,9 +16,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::answer::{Answer, ChainEnd, View, Zone, is_below_domain};
+use super::answer::{Answer, ChainEnd, View, is_below_domain};
 use super::forward;
 use super::packet::{self, Answers, Asked, Question};
+use crate::book::Book;
 
 /// Questions waiting for upstream servers at once.
 const MAX_IN_FLIGHT: usize = 1024;
@@ -29,10 +30,14 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Pause after a socket failed, so that a lasting fault does not take a core.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Answers questions from the current zone; shared by all sockets.
+/// Where the current book is; `None` before the first directory. Held only while one question is worked out, or one
+/// change taken over: nobody hears half an update.
+pub type Shelf = Arc<RwLock<Option<Book>>>;
+
+/// Answers questions from the current book; shared by all sockets.
 #[derive(Debug)]
 pub struct Responder {
-    zone: RwLock<Option<Arc<Zone>>>,
+    shelf: Shelf,
     upstreams: RwLock<Arc<[SocketAddr]>>,
     random: Random,
     in_flight: Arc<Semaphore>,
@@ -82,10 +87,10 @@ enum Fallback {
 }
 
 impl Responder {
-    /// A responder that knows no zone yet: names of ours fail, all others are forwarded.
-    pub fn new(random: Random) -> Responder {
+    /// While there is no book, names of ours fail; all others are forwarded.
+    pub fn new(random: Random, shelf: Shelf) -> Responder {
         Responder {
-            zone: RwLock::default(),
+            shelf,
             upstreams: RwLock::new(Arc::new([])),
             random,
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
@@ -93,11 +98,6 @@ impl Responder {
             forwarded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
-    }
-
-    /// Answers from this zone from now on.
-    pub fn set_zone(&self, zone: Arc<Zone>) {
-        *self.zone.write().unwrap_or_else(PoisonError::into_inner) = Some(zone);
     }
 
     /// The host's own name servers.
@@ -110,10 +110,6 @@ impl Responder {
         Counts { local: read(&self.local), forwarded: read(&self.forwarded), failed: read(&self.failed) }
     }
 
-    fn zone(&self) -> Option<Arc<Zone>> {
-        self.zone.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Decides about one packet. `limit` is the longest reply the transport takes; `None`: what the question says.
     pub fn respond(&self, request: &[u8], source: IpAddr, limit: Option<usize>) -> Response {
         let question = match packet::read(request) {
@@ -122,15 +118,16 @@ impl Responder {
             Asked::Nothing => return Response::Nothing,
         };
         let limit = limit.unwrap_or_else(|| question.udp_limit());
-        let Some(zone) = self.zone() else { return self.without_zone(question, request, limit) };
-        let view = zone.view(source);
+        let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(book) = &*shelf else { return self.without_book(question, request, limit) };
+        let view = View::new(book, source);
         let answer = match &question.name {
             _ if !question.is_internet_class() => Answer::NotImplemented,
             Some(name) => view.answer(name, question.kind()),
             None if question.is_ours => Answer::Missing,
             None => Answer::Forward,
         };
-        let response = self.carry_out(&zone, view, question, answer, request, limit);
+        let response = self.carry_out(book.directory().revision, view, question, answer, request, limit);
         if matches!(response, Response::Now(_)) {
             self.local.fetch_add(1, Ordering::Relaxed);
         }
@@ -139,10 +136,10 @@ impl Responder {
 
     fn carry_out(
         &self,
-        zone: &Zone,
+        revision: i64,
         view: View<'_>,
         question: Question,
-        answer: Answer<'_>,
+        answer: Answer,
         request: &[u8],
         limit: usize,
     ) -> Response {
@@ -152,41 +149,43 @@ impl Responder {
             Answer::Addresses(found) => {
                 // One address needs no order, and so no randomness.
                 let seed = if found.len() > 1 { seed() } else { 0 };
-                let answers = Answers::addresses(&question, found, seed);
+                let answers = Answers::addresses(&question, &found, seed);
                 Response::Now(packet::write_answers(&question, answers, limit))
             }
-            Answer::Alias(target) => match Answers::chain(&question, &[target]) {
+            Answer::Alias(target) => match Answers::chain(&question, &[&*target]) {
                 Some(answers) => Response::Now(packet::write_answers(&question, answers, limit)),
                 None => broken(&question),
             },
             Answer::Chain { targets, end } => {
+                let targets: Vec<&str> = targets.iter().map(AsRef::as_ref).collect();
                 let last = targets.last().copied().unwrap_or_default();
                 let Some(chain) = Answers::chain(&question, &targets) else { return broken(&question) };
                 match end {
                     ChainEnd::Addresses(found) => {
-                        let answers = chain.with_addresses_of(last, found, seed());
+                        let answers = chain.with_addresses_of(last, &found, seed());
                         Response::Now(packet::write_answers(&question, answers, limit))
                     }
                     ChainEnd::Upstream { otherwise } => {
                         let Some(own) = packet::write_question(seed() as u16, last) else { return broken(&question) };
                         let servers = self.servers(view);
-                        let fallback = match self.carry_out(zone, view, question.clone(), *otherwise, request, limit) {
-                            Response::Now(reply) => Fallback::Reply(reply),
-                            _ => Fallback::Relay(request.to_vec()),
-                        };
+                        let fallback =
+                            match self.carry_out(revision, view, question.clone(), *otherwise, request, limit) {
+                                Response::Now(reply) => Fallback::Reply(reply),
+                                _ => Fallback::Relay(request.to_vec()),
+                            };
                         let chain = Some((chain, fallback));
                         Response::Later(Box::new(Job { question, request: own, servers, chain, limit }))
                     }
                 }
             }
             Answer::Empty if question.name.as_deref().is_some_and(is_below_domain) => {
-                Response::Now(packet::write_negative(&question, ResponseCode::NoError, zone.revision(), limit))
+                Response::Now(packet::write_negative(&question, ResponseCode::NoError, revision, limit))
             }
             Answer::Empty => Response::Now(packet::write_answers(&question, Answers::default(), limit)),
             Answer::Missing => {
-                Response::Now(packet::write_negative(&question, ResponseCode::NXDomain, zone.revision(), limit))
+                Response::Now(packet::write_negative(&question, ResponseCode::NXDomain, revision, limit))
             }
-            Answer::Soa => Response::Now(packet::write_soa(&question, zone.revision(), limit)),
+            Answer::Soa => Response::Now(packet::write_soa(&question, revision, limit)),
             Answer::NotImplemented => Response::Now(packet::write_code(&question, ResponseCode::NotImp, limit)),
             Answer::Forward => {
                 let (request, servers) = (request.to_vec(), self.servers(view));
@@ -196,7 +195,7 @@ impl Responder {
     }
 
     /// Before the first directory nobody may hear that a name of ours does not exist.
-    fn without_zone(&self, question: Question, request: &[u8], limit: usize) -> Response {
+    fn without_book(&self, question: Question, request: &[u8], limit: usize) -> Response {
         if question.is_ours {
             self.failed.fetch_add(1, Ordering::Relaxed);
             return Response::Now(packet::write_code(&question, ResponseCode::ServFail, limit));
@@ -355,14 +354,15 @@ mod tests {
     use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
     use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
     use proptest::prelude::*;
-    use remuda_wire::directory::{Container, Directory, Entry, Membership, Service, Stack};
+    use remuda_wire::directory::{Container, Directory, Entry, Host, Membership, Service, Stack};
 
     use super::*;
 
     /// Stack `s` with service `web` of `n` containers from 10.42.0.1 on.
     fn directory(n: u8) -> Directory {
         let mut directory = Directory { revision: 42, ..Directory::default() };
-        directory.put(Entry::Stack(Stack { id: 1, name: "s".into() }));
+        directory.put(Entry::Host(Host { id: 1, uuid: "host".into(), ..Host::default() }));
+        directory.put(Entry::Stack(Stack { id: 1, name: "s".into(), ..Stack::default() }));
         directory.put(Entry::Service(Service {
             id: 1,
             stack_id: 1,
@@ -386,9 +386,8 @@ mod tests {
     }
 
     fn responder(n: u8) -> Arc<Responder> {
-        let responder = Responder::new(Random::seeded(1));
-        responder.set_zone(Arc::new(Zone::build(&directory(n), Some(1))));
-        Arc::new(responder)
+        let book = Book::of(directory(n), "host");
+        Arc::new(Responder::new(Random::seeded(1), Arc::new(RwLock::new(Some(book)))))
     }
 
     fn question(name: &str, kind: RecordType) -> Message {
@@ -507,7 +506,7 @@ mod tests {
 
     #[test]
     fn without_a_directory_names_of_ours_fail_for_now() {
-        let responder = Responder::new(Random::seeded(1));
+        let responder = Responder::new(Random::seeded(1), Shelf::default());
         let request = question("web.s.rancher.internal", RecordType::A).to_vec().unwrap();
         assert_eq!(now(&responder, &request, None).response_code, ResponseCode::ServFail);
     }

@@ -22,6 +22,8 @@ pub struct Rules {
     pub tunnel: Tunnel,
     /// Where the datapath really answers DNS.
     pub dns: SocketAddr,
+    /// Where it really answers metadata.
+    pub metadata: SocketAddr,
 }
 
 /// How packets of other hosts arrive.
@@ -80,14 +82,16 @@ pub fn present(saved: &Saved) -> Vec<String> {
 }
 
 fn nat_chains(rules: &Rules) -> Vec<Chain> {
-    let Rules { bridge, subnet, dns, tunnel } = rules;
+    let Rules { bridge, subnet, dns, tunnel, metadata } = rules;
     let to_dns = |protocol| {
         format!("-d {SERVICE_ADDRESS}/32 -p {protocol} -m {protocol} --dport 53 -j DNAT --to-destination {dns}")
     };
+    let to_metadata =
+        || format!("-d {SERVICE_ADDRESS}/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination {metadata}");
     let out = format!("-s {subnet} ! -d {subnet} ! -o {bridge}");
-    // A container may publish port 53: Docker's rule for it takes every local address, ours among them.
+    // A container may publish port 53 or 80: Docker's rule for it takes every local address, ours among them.
     let before_docker = Some("-j DOCKER");
-    let mut before_published = vec![to_dns("udp"), to_dns("tcp")];
+    let mut before_published = vec![to_dns("udp"), to_dns("tcp"), to_metadata()];
     if let Tunnel::Device { port, .. } = tunnel {
         // A container that publishes this port does not get what other hosts send.
         before_published.push(format!("-p udp -m udp --dport {port} -m addrtype --dst-type LOCAL -j ACCEPT"));
@@ -97,7 +101,7 @@ fn nat_chains(rules: &Rules) -> Vec<Chain> {
         Chain {
             name: "REMUDA-OUTPUT",
             hook: "OUTPUT",
-            rules: vec![to_dns("udp"), to_dns("tcp")],
+            rules: vec![to_dns("udp"), to_dns("tcp"), to_metadata()],
             before: before_docker,
         },
         Chain {
@@ -278,6 +282,7 @@ mod tests {
             subnet: "10.42.0.0/16".parse().unwrap(),
             tunnel: Tunnel::Device { name: "remuda1".into(), port: 4500 },
             dns: "169.254.169.250:42053".parse().unwrap(),
+            metadata: "169.254.169.250:42080".parse().unwrap(),
         }
     }
 
@@ -355,35 +360,37 @@ mod tests {
         :REMUDA-PREROUTING - [0:0]
         :REMUDA-OUTPUT - [0:0]
         :REMUDA-POSTROUTING - [0:0]
-        -A REMUDA-PREROUTING -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
-        -A REMUDA-PREROUTING -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
-        -A REMUDA-PREROUTING -m comment --comment remuda:696e30a710a4 -p udp -m udp --dport 4500 -m addrtype --dst-type LOCAL -j ACCEPT
+        -A REMUDA-PREROUTING -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-PREROUTING -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-PREROUTING -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 169.254.169.250:42080
+        -A REMUDA-PREROUTING -m comment --comment remuda:0f7f620e3053 -p udp -m udp --dport 4500 -m addrtype --dst-type LOCAL -j ACCEPT
         -I PREROUTING 1 -j REMUDA-PREROUTING
-        -A REMUDA-OUTPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
-        -A REMUDA-OUTPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-OUTPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -p udp -m udp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-OUTPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 169.254.169.250:42053
+        -A REMUDA-OUTPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 169.254.169.250:42080
         -I OUTPUT 1 -j REMUDA-OUTPUT
-        -A REMUDA-POSTROUTING -m comment --comment remuda:696e30a710a4 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p tcp -j MASQUERADE --to-ports 1024-65535
-        -A REMUDA-POSTROUTING -m comment --comment remuda:696e30a710a4 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p udp -j MASQUERADE --to-ports 1024-65535
-        -A REMUDA-POSTROUTING -m comment --comment remuda:696e30a710a4 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -j MASQUERADE
+        -A REMUDA-POSTROUTING -m comment --comment remuda:0f7f620e3053 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p tcp -j MASQUERADE --to-ports 1024-65535
+        -A REMUDA-POSTROUTING -m comment --comment remuda:0f7f620e3053 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -p udp -j MASQUERADE --to-ports 1024-65535
+        -A REMUDA-POSTROUTING -m comment --comment remuda:0f7f620e3053 -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o remuda0 -j MASQUERADE
         -I POSTROUTING 1 -j REMUDA-POSTROUTING
         COMMIT
         *filter
         :REMUDA-FORWARD - [0:0]
         :REMUDA-INPUT - [0:0]
         :REMUDA-OUTPUT - [0:0]
-        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda0 -o remuda0 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
-        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda0 -o remuda1 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
-        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda1 -o remuda0 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
-        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -i remuda1 -j DROP
-        -A REMUDA-FORWARD -m comment --comment remuda:696e30a710a4 -o remuda1 -j DROP
+        -A REMUDA-FORWARD -m comment --comment remuda:0f7f620e3053 -i remuda0 -o remuda0 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
+        -A REMUDA-FORWARD -m comment --comment remuda:0f7f620e3053 -i remuda0 -o remuda1 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
+        -A REMUDA-FORWARD -m comment --comment remuda:0f7f620e3053 -i remuda1 -o remuda0 -s 10.42.0.0/16 -d 10.42.0.0/16 -j ACCEPT
+        -A REMUDA-FORWARD -m comment --comment remuda:0f7f620e3053 -i remuda1 -j DROP
+        -A REMUDA-FORWARD -m comment --comment remuda:0f7f620e3053 -o remuda1 -j DROP
         -I DOCKER-USER 2 -j REMUDA-FORWARD
-        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i lo -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i remuda0 -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i docker+ -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -i br-+ -j ACCEPT
-        -A REMUDA-INPUT -m comment --comment remuda:696e30a710a4 -d 169.254.169.250/32 -j DROP
+        -A REMUDA-INPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -i lo -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -i remuda0 -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -i docker+ -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -i br-+ -j ACCEPT
+        -A REMUDA-INPUT -m comment --comment remuda:0f7f620e3053 -d 169.254.169.250/32 -j DROP
         -I INPUT 1 -j REMUDA-INPUT
-        -A REMUDA-OUTPUT -m comment --comment remuda:696e30a710a4 -o remuda0 -p icmp -m icmp --icmp-type 5 -j DROP
+        -A REMUDA-OUTPUT -m comment --comment remuda:0f7f620e3053 -o remuda0 -p icmp -m icmp --icmp-type 5 -j DROP
         -I OUTPUT 1 -j REMUDA-OUTPUT
         COMMIT
         ");

@@ -26,6 +26,7 @@ use super::routes::{self, Subnet};
 use super::{Problem, ResolverRequest, options};
 use crate::balancer::place::Place;
 use crate::datapath;
+use crate::datapath::control::What;
 use crate::dns::answer::SERVICE_ADDRESS;
 use crate::engine;
 use crate::overlay;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub tunnel: String,
     /// Port the datapath answers DNS on, when it is free.
     pub dns_port: u16,
+    /// The same for metadata.
+    pub metadata_port: u16,
 }
 
 impl Settings {
@@ -90,6 +93,7 @@ impl Settings {
             bridge: "remuda0".to_owned(),
             tunnel: "remuda1".to_owned(),
             dns_port: 42053,
+            metadata_port: 42080,
         }
     }
 
@@ -97,8 +101,12 @@ impl Settings {
         self.state_dir.join("resolver")
     }
 
-    fn dns_address(&self) -> std::net::SocketAddr {
-        std::net::SocketAddr::new(IpAddr::V4(SERVICE_ADDRESS), self.dns_port)
+    fn address(&self, what: What) -> std::net::SocketAddr {
+        let port = match what {
+            What::Dns => self.dns_port,
+            What::Metadata => self.metadata_port,
+        };
+        std::net::SocketAddr::new(IpAddr::V4(SERVICE_ADDRESS), port)
     }
 }
 
@@ -369,13 +377,16 @@ impl Inner {
                 Problem::new(format!("the kernel setting {path} cannot be made {value} ({error}); make it so"))
             })?;
         }
-        let dns = self.datapath.listen(self.settings.dns_address()).await;
-        let dns = dns.map_err(|error| Problem::new(format!("names cannot be answered on this host: {error}")))?;
+        let listen = async |what: What| {
+            let bound = self.datapath.listen(what, self.settings.address(what)).await;
+            bound.map_err(|error| Problem::new(format!("{what} cannot be answered on this host: {error}")))
+        };
+        let (dns, metadata) = (listen(What::Dns).await?, listen(What::Metadata).await?);
         let tunnel = match plan.backend {
             plan::Backend::HostGw => Tunnel::Neighbours,
             _ => Tunnel::Device { name: self.settings.tunnel.clone(), port: port(plan) },
         };
-        let rules = Rules { bridge: self.settings.bridge.clone(), subnet, tunnel, dns };
+        let rules = Rules { bridge: self.settings.bridge.clone(), subnet, tunnel, dns, metadata };
         self.ensure_rules(state, &rules).await
     }
 

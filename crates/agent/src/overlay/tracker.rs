@@ -113,7 +113,9 @@ impl Tracker {
         for key in keys {
             match key {
                 Key::Host(id) => self.host(id, directory.hosts.get(&id), &mut touched),
-                Key::Container(id) => self.container(id, directory.containers.get(&id), &mut touched),
+                Key::Container(id) => {
+                    self.container(id, directory.containers.get(&id).map(AsRef::as_ref), &mut touched)
+                }
                 _ => {}
             }
         }
@@ -255,6 +257,7 @@ mod tests {
             address: Some(format!("192.0.2.{id}")),
             overlay_address: overlay.map(str::to_owned),
             public_key: Some(format!("key{id}")),
+            ..Host::default()
         })
     }
 

@@ -26,6 +26,8 @@ use crate::secrets::{self, Secrets};
 
 /// A build that says nothing for that long is still there.
 const REPEAT_AFTER: Duration = Duration::from_secs(30);
+/// How long a start waits for the container to be in the directory.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// What actions work with.
 pub struct Tools {
@@ -229,6 +231,17 @@ async fn start(
             tools.network.resolver(&plan.spec, &plan.uuid).map_err(Failure::Resolver)?;
         }
         tools.secrets.ensure(&plan.uuid, &plan.spec.secrets, tools.server.as_ref()).await?;
+        if let NetworkMode::Managed { .. } = plan.spec.network {
+            // Programs ask for their own metadata first of all. The server says it along with the plan; one that is
+            // away must not keep a container from starting.
+            tokio::select! {
+                biased;
+                () = tools.network.container_known(&plan.uuid) => {}
+                () = tools.clock.sleep(KNOWN_WITHIN) => {
+                    tracing::debug!(uuid = plan.uuid, "starting a container that is not in the directory yet");
+                }
+            }
+        }
         let _turn = tools.starts.acquire().await;
         tools.engine.start(&id).await.map_err(Failure::Start)
     }

@@ -73,7 +73,7 @@ fn directory(revision: i64, containers: impl IntoIterator<Item = (i64, String)>)
             services: vec![Membership { service_id: 1, sidekick: None }],
             ..Container::default()
         };
-        (id, container)
+        (id, Arc::new(container))
     });
     Arc::new(Directory { revision, containers: containers.collect(), ..Directory::default() })
 }

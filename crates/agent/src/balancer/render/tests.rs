@@ -73,7 +73,7 @@ fn directory() -> Directory {
     sidekick.services[0].sidekick = Some("data".into());
     let bridge = Container { network_mode: "bridge".into(), ..member(16, 1, "172.17.0.2", "running", 1) };
     containers.extend([sidekick, bridge]);
-    Directory { containers: containers.into_iter().map(|of| (of.id, of)).collect(), ..Directory::default() }
+    Directory { containers: containers.into_iter().map(|of| (of.id, of.into())).collect(), ..Directory::default() }
 }
 
 fn listener(port: u16, protocol: Protocol) -> Listener {
