@@ -24,6 +24,7 @@ pub mod account;
 pub mod agent;
 pub mod api;
 pub mod audit_log;
+pub mod certificate;
 pub mod container;
 pub mod container_event;
 pub mod credential;
@@ -63,6 +64,7 @@ pub use account::Account;
 pub use agent::Agent;
 pub use api::{FieldDocumentation, Schema, Subscribe, TypeDocumentation};
 pub use audit_log::AuditLog;
+pub use certificate::Certificate;
 pub use container::{Container, InstanceStop, Leaving, SetLabelsInput};
 pub use container_event::ContainerEvent;
 pub use credential::{AgentApiKey, ApiKey, Credential, RegistrationToken};
@@ -120,6 +122,7 @@ pub fn registry() -> &'static Registry {
             ApiKey::type_def(),
             AuditLog::type_def(),
             BlkioDeviceOption::type_def(),
+            Certificate::type_def(),
             ComposeConfig::type_def(),
             ComposeConfigInput::type_def(),
             Container::type_def(),

@@ -99,6 +99,15 @@ pub static CONSUME_MAP: Machine = Machine {
     ],
 };
 
+/// Certificates: active or gone.
+pub static CERTIFICATE: Machine = Machine {
+    transitions: &[
+        transition("create", &[REQUESTED], ACTIVATING, ACTIVE),
+        UPDATE_ACTIVE,
+        transition("remove", &[REQUESTED, ACTIVE, ACTIVATING], REMOVING, REMOVED),
+    ],
+};
+
 pub static MOUNT: Machine = Machine {
     transitions: &[
         transition("create", &[REQUESTED], ACTIVATING, ACTIVE),

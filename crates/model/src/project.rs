@@ -32,6 +32,7 @@ use crate::project_member::ProjectMember;
 #[relation(containerEvents, children(of = "containerEvent", by = "accountId"))]
 #[relation(healthcheckInstanceHostMaps, children(of = "healthcheckInstanceHostMap", by = "accountId"))]
 #[relation(serviceEvents, children(of = "serviceEvent", by = "accountId"))]
+#[relation(certificates, children(of = "certificate", by = "accountId"))]
 #[relation(volumes, children(of = "volume", by = "accountId"))]
 #[relation(instances, children(of = "instance", by = "accountId"))]
 #[relation(ports, children(of = "port", by = "accountId"))]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use remuda_model::states::PURGED;
 use remuda_model::{
-    Account, Agent, Container, ContainerEvent, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink,
-    IpAddress, Label, Mount, Network, PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap,
-    ServiceEvent, ServiceExposeMap, Setting, Stack, StoragePool, Volume,
+    Account, Agent, Certificate, Container, ContainerEvent, Credential, HealthcheckInstanceHostMap, Host, Image,
+    InstanceLink, IpAddress, Label, Mount, Network, PhysicalHost, Port, Project, ProjectMember, Register, Service,
+    ServiceConsumeMap, ServiceEvent, ServiceExposeMap, Setting, Stack, StoragePool, Volume,
 };
 use remuda_schema::{Resource, Row};
 use remuda_store::{Change, Error, Query, Read, Scope};
@@ -52,6 +52,7 @@ pub fn all(read: &Read<'_>) -> Result<Vec<Record>, Error> {
     list_of::<ContainerEvent>(read, &mut all)?;
     list_of::<HealthcheckInstanceHostMap>(read, &mut all)?;
     list_of::<ServiceEvent>(read, &mut all)?;
+    list_of::<Certificate>(read, &mut all)?;
     Ok(all)
 }
 
@@ -133,6 +134,7 @@ fn load_table(
         ContainerEvent,
         HealthcheckInstanceHostMap,
         ServiceEvent,
+        Certificate,
     );
     Ok(())
 }

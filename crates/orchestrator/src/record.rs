@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use remuda_model::states::{PURGED, REMOVED};
 use remuda_model::{
-    Account, Agent, Container, ContainerEvent, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink,
-    IpAddress, Label, Mount, Network, PhysicalHost, Port, Project, ProjectMember, Register, Service, ServiceConsumeMap,
-    ServiceEvent, ServiceExposeMap, Stack, StoragePool, Volume,
+    Account, Agent, Certificate, Container, ContainerEvent, Credential, HealthcheckInstanceHostMap, Host, Image,
+    InstanceLink, IpAddress, Label, Mount, Network, PhysicalHost, Port, Project, ProjectMember, Register, Service,
+    ServiceConsumeMap, ServiceEvent, ServiceExposeMap, Stack, StoragePool, Volume,
 };
 use remuda_schema::{Meta, Resource, Row};
 use remuda_store::Tx;
@@ -77,6 +77,7 @@ macro_rules! records {
 records!(
     Account,
     Agent,
+    Certificate,
     Container,
     ContainerEvent,
     Credential,
@@ -121,6 +122,7 @@ pub const REMOVED_IS_FINAL: &[&str] = &[
     ContainerEvent::TABLE,
     HealthcheckInstanceHostMap::TABLE,
     ServiceEvent::TABLE,
+    Certificate::TABLE,
 ];
 
 impl Record {

@@ -12,8 +12,8 @@ use remuda_model::states::{
     CREATING, ERROR, ERRORING, PURGED, RESTARTING, RUNNING, STARTING, STOPPING, UPDATING_RUNNING,
 };
 use remuda_model::{
-    Agent, Container, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink, IpAddress, Label, Mount,
-    Network, PhysicalHost, Port, Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack,
+    Agent, Certificate, Container, Credential, HealthcheckInstanceHostMap, Host, Image, InstanceLink, IpAddress, Label,
+    Mount, Network, PhysicalHost, Port, Project, ProjectMember, Service, ServiceConsumeMap, ServiceExposeMap, Stack,
     StoragePool, Volume,
 };
 use remuda_schema::{Resource, Row, Time};
@@ -123,6 +123,7 @@ pub struct World {
     pub ports: Rows<Port>,
     pub volumes: Rows<Volume>,
     pub mounts: Rows<Mount>,
+    pub certificates: Rows<Certificate>,
     pub images: Rows<Image>,
     pub links: Rows<InstanceLink>,
     pub networks: Rows<Network>,
@@ -233,6 +234,7 @@ impl World {
             Record::Project(row) => self.project = (!ended).then(|| Arc::clone(row)),
             Record::Agent(row) => drop(swap(&mut self.agents, row, ended)),
             Record::Network(row) => drop(swap(&mut self.networks, row, ended)),
+            Record::Certificate(row) => drop(swap(&mut self.certificates, row, ended)),
             Record::Image(row) => drop(swap(&mut self.images, row, ended)),
             Record::Credential(row) => drop(swap(&mut self.credentials, row, ended)),
             Record::ProjectMember(row) => drop(swap(&mut self.members, row, ended)),
@@ -440,6 +442,7 @@ impl World {
             Port: ports,
             Volume: volumes,
             Mount: mounts,
+            Certificate: certificates,
             Image: images,
             InstanceLink: links,
             Network: networks,

@@ -13,6 +13,7 @@ pub mod base_url;
 pub mod body;
 pub mod bootstrap;
 pub mod call;
+pub mod certificate;
 pub mod client_certificate;
 pub mod config;
 pub mod contexts;

@@ -6,13 +6,17 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use remuda_model::Certificate;
+use remuda_schema::Row;
+use remuda_store::{Error, Query, Scope};
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
 use remuda_orchestrator::hosts::balancing::Balancing;
 use remuda_schema::id::encode;
 
-use crate::request::Query;
+use crate::managers::certificates;
+use crate::request;
 use crate::state::{ServerState, VERSION};
 
 /// The routes; none needs authentication, none carries API headers.
@@ -67,6 +71,12 @@ async fn metrics(State(state): State<ServerState>) -> Response<Body> {
         text.push_str(&format!("remuda_loop_keys{{loop=\"{name}\"}} {}\n", status.n_keys));
     }
     balancing(&state, &mut text);
+    // A database that is away is `/healthcheck`'s to tell.
+    let rows = state.store.read(|read| read.list::<Certificate>(&Scope::Everything, &Query::new()));
+    let rows: Result<Vec<Row<Certificate>>, Error> = rows.await;
+    if let Ok(rows) = rows {
+        text.push_str(&certificates::expiries(&rows));
+    }
     text.push_str(end);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
@@ -99,7 +109,7 @@ async fn version() -> Response<Body> {
 
 /// The agent for an architecture: this very program, or a file of `--agents-dir`.
 async fn agent_binary(State(state): State<ServerState>, RawQuery(query): RawQuery) -> Response<Body> {
-    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let query = request::Query::parse(query.as_deref().unwrap_or_default());
     let arch = match query.get("arch").unwrap_or(std::env::consts::ARCH) {
         "amd64" | "x86_64" => "x86_64",
         "arm64" | "aarch64" => "aarch64",

@@ -5,6 +5,7 @@ mod affinity;
 mod audit;
 mod bad_input;
 mod build_contexts;
+mod certificates;
 mod conventions;
 mod error_index;
 mod errors;

@@ -44,7 +44,6 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("*.fields.secrets", "of later servers: secrets as files (`compose.md` §13)"),
     ("*.fields.uts", "of later servers (`resources.md` §6.6 [1.2+])"),
     ("*.fields.state.options.migrating", "did nothing in the original"),
-    ("*.includeableLinks.certificates", "certificates come with load balancers"),
     ("*.includeableLinks.clusters", "clusters were never published in this era"),
     ("*.includeableLinks.externalevents", "external events are not served yet"),
     ("*.includeableLinks.snapshots", "snapshots are not served yet"),

@@ -118,12 +118,12 @@ fn create(
     if let Some((by, id)) = preset.filter(|(by, _)| *by != "accountId") {
         fields.insert(by.to_owned(), Value::from(id));
     }
-    check_unique(tx, call, schema, &fields)?;
     let mut context = context(call);
     // Administrators may make rows for other accounts where the declaration says so.
     if let Some(account_id) = fields.remove("accountId").and_then(|id| id.as_i64()) {
         context.account_id = account_id;
     }
+    check_unique(tx, call, schema, &fields, context.account_id)?;
     let kept = match managers::create(tx, call, schema, &mut fields, &context)? {
         Created::Done(written) => return Ok(written),
         Created::Prepared(kept) => kept,
@@ -147,12 +147,12 @@ fn create(
     Ok(Written { status: 201, document: documents.pop(), resource_type: schema.name, resource_id: first })
 }
 
-/// Fields declared unique are so among all rows that are not removed.
-fn check_unique(tx: &Tx<'_>, call: &Call, schema: &Schema, fields: &Object) -> Result<(), Failure> {
+/// Fields declared unique are so among the account's rows that are not removed: what others have is not told.
+fn check_unique(tx: &Tx<'_>, call: &Call, schema: &Schema, fields: &Object, account_id: i64) -> Result<(), Failure> {
     for field in schema.fields.values().filter(|field| field.unique) {
         let Some(value) = fields.get(field.name).filter(|value| !value.is_null()) else { continue };
         let query = remuda_store::Query::new().eq(field.name, value.clone());
-        let n_found = tx.count_any(def(call, schema)?, &remuda_store::Scope::Everything, &query)?;
+        let n_found = tx.count_any(def(call, schema)?, &remuda_store::Scope::Account(account_id), &query)?;
         if n_found > 0 {
             return Err(ApiError::field(Code::NotUnique, field.name).into());
         }
@@ -176,8 +176,8 @@ fn update(tx: &mut Tx<'_>, call: &Call, schema: &'static Schema) -> Result<Writt
     policy::decide(&call.principal, Act::Update, schema, Some(&row))?;
     let shown_as = call.schemas.shown_as(schema, &row.meta.kind);
     policy::decide(&call.principal, Act::Update, shown_as, Some(&row))?;
-    let fields = checked(tx, call, shown_as.name, Operation::Update, &call.input)?;
-    managers::check_update(tx, call, shown_as, &row, &fields)?;
+    let mut fields = checked(tx, call, shown_as.name, Operation::Update, &call.input)?;
+    managers::prepare_update(tx, call, shown_as, &row, &mut fields)?;
     let updated = commands::update(tx, &context(call), def(call, shown_as)?, row, fields).map_err(Failure::from)?;
     if updated.conflict {
         // The fields stay written; only their process could not start (`resources.md` §1.9).

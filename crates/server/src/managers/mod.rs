@@ -2,6 +2,7 @@
 //! the generic handlers take before or after their own work; a type without a branch is wholly its declaration.
 
 pub mod accounts;
+pub mod certificates;
 pub mod host_access;
 pub mod identities;
 pub mod keys;
@@ -114,6 +115,7 @@ pub fn create(
     check_secrets(fields)?;
     match schema.name {
         "apiKey" | "credential" => keys::create(tx, call, fields).map(Created::Prepared),
+        "certificate" => certificates::create(call, fields).map(|()| Created::Prepared(Object::new())),
         "registrationToken" => {
             keys::registration_create(call, fields);
             Ok(Created::Prepared(Object::new()))
@@ -187,10 +189,17 @@ pub fn update(tx: &mut Tx<'_>, call: &Call, schema: &'static Schema) -> Result<O
     }
 }
 
-/// What a PUT of a row must not do.
-pub fn check_update(tx: &Tx<'_>, call: &Call, schema: &Schema, row: &AnyRow, fields: &Object) -> Result<(), Failure> {
-    match schema.base {
-        "account" => accounts::check_update(tx, call, row, fields),
+/// What a PUT of a row must not do, and the values that follow from those it brings.
+pub fn prepare_update(
+    tx: &Tx<'_>,
+    call: &Call,
+    schema: &Schema,
+    row: &AnyRow,
+    fields: &mut Object,
+) -> Result<(), Failure> {
+    match (schema.base, call.def(schema.name)) {
+        ("account", _) => accounts::check_update(tx, call, row, fields),
+        ("certificate", Some(def)) => certificates::update(tx, call, def, row, fields),
         _ => Ok(()),
     }
 }
@@ -244,6 +253,7 @@ pub fn decorate(call: &Call, schema: &Schema, row: &AnyRow) -> Result<AnyRow, Fa
     let mut row = row.clone();
     match schema.name {
         "registrationToken" => keys::registration_decorate(call, &mut row)?,
+        "certificate" => certificates::decorate(call, &mut row),
         "projectMember" => projects::member_decorate(&mut row),
         "register" => register::decorate(call, &mut row)?,
         "credential" if call.principal.role != Role::Service => drop(row.data.remove("secretValue")),
