@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::failure::{Failure, exit};
+use crate::found;
 use crate::plan::{Found, LinkTo, Plan, Step, Target, Work};
 use crate::resolve;
 use crate::session::Session;
@@ -47,12 +48,13 @@ pub async fn apply(
     found: &Found,
     patience: Patience,
 ) -> Result<Applied, Failure> {
+    let certificates = found::certificates(&session.client, plan.works.iter().map(|work| &work.service)).await?;
     let stack = match &found.stack {
         Some(stack) => stack.clone(),
         None if plan.creates_stack => create_stack(session, name).await?,
         None => return Err(Failure::new(exit::NOT_FOUND, format!("stack `{name}` is not on the server"))),
     };
-    let applying = Applying { session, stack, patience };
+    let applying = Applying { session, stack, patience, certificates };
     // Links may go to any service, so all of them exist before the first is linked.
     let rows = futures_util::stream::iter(plan.works.iter().map(|work| applying.existing(work)));
     let rows: Vec<Result<Resource, Failure>> = rows.buffered(AT_ONCE).collect().await;
@@ -127,6 +129,8 @@ struct Applying<'a> {
     session: &'a Session,
     stack: Resource,
     patience: Patience,
+    /// Ids by name.
+    certificates: BTreeMap<String, String>,
 }
 
 impl Applying<'_> {
@@ -146,8 +150,21 @@ impl Applying<'_> {
         self.session.progress.say(&self.title(name), "creating", None);
         let mut body = body.clone();
         body["environmentId"] = self.stack.id().into();
+        self.name_certificates(work, &mut body);
         let made = self.session.client.create(work.service.kind.collection(), &body).await;
         made.map_err(|error| self.failed(name, error.into()))
+    }
+
+    /// The certificates that the file names, as references.
+    fn name_certificates(&self, work: &Work, body: &mut Value) {
+        if let Some(id) = work.service.default_certificate.as_ref().and_then(|name| self.certificates.get(name)) {
+            body["defaultCertificateId"] = json!(id);
+        }
+        let ids: Vec<&String> =
+            work.service.certificates.iter().filter_map(|name| self.certificates.get(name)).collect();
+        if !ids.is_empty() {
+            body["certificateIds"] = json!(ids);
+        }
     }
 
     fn failed(&self, name: &str, failure: Failure) -> Failure {
@@ -198,6 +215,16 @@ impl Applying<'_> {
             self.wait_for(&title, other, condition, outcome).await?;
         }
         for step in rest {
+            let named;
+            let step = match step {
+                Step::Update(fields) => {
+                    let mut fields = fields.clone();
+                    self.name_certificates(work, &mut fields);
+                    named = Step::Update(fields);
+                    &named
+                }
+                step => step,
+            };
             row = self.step(name, step, row).await?;
         }
         let row = self.healthy(&title, row).await?;
@@ -341,10 +368,14 @@ fn link_input(link: &LinkTo, ids: &BTreeMap<&str, &str>) -> Option<Value> {
         Target::Id(id) => id.as_str(),
         Target::Planned(name) => ids.get(name.as_str())?,
     };
-    Some(match &link.alias {
-        Some(alias) => json!({"serviceId": id, "name": alias}),
-        None => json!({"serviceId": id}),
-    })
+    let mut input = json!({"serviceId": id});
+    if let Some(alias) = &link.alias {
+        input["name"] = json!(alias);
+    }
+    if !link.ports.is_empty() {
+        input["ports"] = json!(link.ports);
+    }
+    Some(input)
 }
 
 /// Deletes one resource and waits until it is gone.

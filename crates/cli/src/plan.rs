@@ -80,6 +80,8 @@ pub struct Found {
 pub struct FoundLink {
     pub target_id: String,
     pub alias: Option<String>,
+    /// Rules, of a load balancer's link.
+    pub ports: Vec<String>,
 }
 
 /// One thing to do to a service. What it starts is waited for before the next.
@@ -107,6 +109,8 @@ pub enum Step {
 pub struct LinkTo {
     pub target: Target,
     pub alias: Option<String>,
+    /// Rules, of a load balancer's link.
+    pub ports: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -362,7 +366,7 @@ fn links_of(row: &Resource, found: &Found) -> Vec<Link> {
                 None => (Some("?".to_owned()), link.target_id.clone()),
             },
         };
-        Link { target, stack, alias: link.alias.clone(), ports: Vec::new() }
+        Link { target, stack, alias: link.alias.clone(), ports: link.ports.clone() }
     };
     links.map(link).collect()
 }
@@ -384,7 +388,9 @@ fn links(project: &Project, service: &Service, found: &Found) -> Result<Vec<Link
             Failure::usage(format!("{}: there is no service `{}` to link to", service.name, link.target))
         })
     };
-    let written = |link: &Link| target(link).map(|target| LinkTo { target, alias: link.alias.clone() });
+    let written = |link: &Link| {
+        target(link).map(|target| LinkTo { target, alias: link.alias.clone(), ports: link.ports.clone() })
+    };
     service.links.iter().map(written).collect()
 }
 

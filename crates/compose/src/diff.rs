@@ -128,7 +128,7 @@ impl Diff {
     pub fn with_links(mut self, service: &Service, existing: &[Link]) -> Diff {
         let key = |link: &Link| {
             // An alias that repeats the target says nothing.
-            let alias = link.alias.clone().filter(|alias| *alias != link.target);
+            let alias = link.alias.clone().filter(|alias| *alias != link.target && service.kind != Kind::LoadBalancer);
             let ports: BTreeSet<String> = link.ports.iter().cloned().collect();
             (link.stack.clone(), link.target.to_lowercase(), alias, ports)
         };

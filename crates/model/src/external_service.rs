@@ -3,6 +3,7 @@
 use remuda_schema::Resource;
 use serde::{Deserialize, Serialize};
 
+use crate::health_check::InstanceHealthCheck;
 use crate::machines;
 use crate::service_common::ServiceCommon;
 
@@ -51,6 +52,9 @@ pub struct ExternalService {
     /// Where it is, as addresses.
     #[field(create, update, nullable, schedules_update)]
     pub external_ip_addresses: Option<Vec<String>>,
+    /// How load balancers check it.
+    #[field(create, nullable)]
+    pub health_check: Option<InstanceHealthCheck>,
     /// Where it is, as a name. Excludes addresses.
     #[field(create, update, nullable, schedules_update)]
     pub hostname: Option<String>,

@@ -24,6 +24,7 @@ pub mod account;
 pub mod agent;
 pub mod api;
 pub mod audit_log;
+pub mod balancer;
 pub mod certificate;
 pub mod container;
 pub mod container_event;
@@ -40,6 +41,7 @@ pub mod instance_link;
 pub mod ip_address;
 pub mod label;
 pub mod launch_config;
+pub mod load_balancer_service;
 pub mod mount;
 pub mod network;
 pub mod physical_host;
@@ -82,6 +84,11 @@ pub use instance_link::InstanceLink;
 pub use ip_address::IpAddress;
 pub use label::Label;
 pub use launch_config::{LaunchConfig, SecondaryLaunchConfig};
+pub use load_balancer_service::{
+    AddRemoveLoadBalancerServiceLinkInput, HaproxyConfig, LbConfig, LoadBalancerConfig,
+    LoadBalancerCookieStickinessPolicy, LoadBalancerService, LoadBalancerServiceLink, PortRule,
+    SetLoadBalancerServiceLinksInput,
+};
 pub use mount::Mount;
 pub use network::Network;
 pub use physical_host::PhysicalHost;
@@ -116,6 +123,7 @@ pub fn registry() -> &'static Registry {
             Account::type_def(),
             ActiveSetting::type_def(),
             AddOutputsInput::type_def(),
+            AddRemoveLoadBalancerServiceLinkInput::type_def(),
             AddRemoveServiceLinkInput::type_def(),
             Agent::type_def(),
             AgentApiKey::type_def(),
@@ -137,6 +145,7 @@ pub fn registry() -> &'static Registry {
             ExternalService::type_def(),
             FieldDocumentation::type_def(),
             HealthcheckInstanceHostMap::type_def(),
+            HaproxyConfig::type_def(),
             Host::type_def(),
             HostAccess::type_def(),
             Identity::type_def(),
@@ -149,11 +158,17 @@ pub fn registry() -> &'static Registry {
             IpAddress::type_def(),
             Label::type_def(),
             LaunchConfig::type_def(),
+            LbConfig::type_def(),
+            LoadBalancerConfig::type_def(),
+            LoadBalancerCookieStickinessPolicy::type_def(),
+            LoadBalancerService::type_def(),
+            LoadBalancerServiceLink::type_def(),
             LogConfig::type_def(),
             Mount::type_def(),
             Network::type_def(),
             PhysicalHost::type_def(),
             Port::type_def(),
+            PortRule::type_def(),
             Project::type_def(),
             ProjectMember::type_def(),
             PublicEndpoint::type_def(),
@@ -177,6 +192,7 @@ pub fn registry() -> &'static Registry {
             ServiceUpgrade::type_def(),
             ServicesPortRange::type_def(),
             SetLabelsInput::type_def(),
+            SetLoadBalancerServiceLinksInput::type_def(),
             SetProjectMembersInput::type_def(),
             SetServiceLinksInput::type_def(),
             Setting::type_def(),

@@ -7,10 +7,13 @@ use std::ops::{Deref, DerefMut};
 use remuda_schema::{Id, Nested, Resource, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Certificate;
+use crate::health_check::InstanceHealthCheck;
 use crate::host::Host;
 use crate::instance::Instance;
 use crate::labels;
 use crate::launch_config::{LaunchConfig, SecondaryLaunchConfig};
+use crate::load_balancer_service::{LbConfig, LoadBalancerConfig};
 use crate::machines;
 use crate::service_common::ServiceCommon;
 use crate::service_upgrade::RollingRestartStrategy;
@@ -122,6 +125,21 @@ pub struct Service {
     /// Secret the service's own containers know.
     #[field(hidden)]
     pub token: Option<String>,
+    /// What it adds to the rule of a load balancer that selects it by its labels.
+    #[field(create, update, nullable)]
+    pub lb_config: Option<LbConfig>,
+    /// Of a load balancer: see there.
+    #[field(hidden)]
+    pub certificate_ids: Option<Vec<Id<Certificate>>>,
+    /// Of a load balancer: see there.
+    #[field(hidden)]
+    pub default_certificate_id: Option<Id<Certificate>>,
+    /// Of a load balancer: see there.
+    #[field(hidden)]
+    pub load_balancer_config: Option<LoadBalancerConfig>,
+    /// Of an external service: see there.
+    #[field(hidden)]
+    pub health_check: Option<InstanceHealthCheck>,
     /// Of an external service: see there.
     #[field(hidden)]
     pub external_ip_addresses: Option<Vec<String>>,

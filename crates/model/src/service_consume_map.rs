@@ -18,6 +18,9 @@ pub struct ServiceConsumeMap {
     /// The linked service.
     #[field(nullable, filter)]
     pub consumed_service_id: Option<Id<Service>>,
+    /// Rules of a load balancer that lead to the linked service.
+    #[field(required, nullable)]
+    pub ports: Option<Vec<String>>,
     /// The service.
     #[field(nullable, filter)]
     pub service_id: Option<Id<Service>>,

@@ -78,6 +78,7 @@ pub const SETTINGS: &[Known] = &[
         "Whether containers of services on lost hosts are replaced; `replaceLost` of a service wins",
     ),
     private("host.moves.at.once", "50", "Containers that are moved from hosts at the same time, per environment"),
+    private("lb.instance.image", "haproxy:2.8", "Image of load balancers that name none; HAProxy 2.4 or newer"),
     private("main_tables.purge.after.seconds", "604800", "Seconds for which purged resources are kept"),
     private("manage.nonrancher.containers", "true", "Whether containers started outside appear"),
     private("object.remove.time.delay.seconds", "60", "Seconds for which a removed resource can be restored"),

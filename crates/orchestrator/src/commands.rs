@@ -6,6 +6,7 @@ pub mod event;
 pub mod external;
 pub mod host;
 pub mod link;
+pub mod load_balancer;
 pub mod project;
 pub mod service;
 pub mod stack;
@@ -16,7 +17,7 @@ pub mod volume;
 
 use std::sync::Arc;
 
-use remuda_model::{Container, ContainerEvent, Host, Project, Service, ServiceEvent, Stack, Volume};
+use remuda_model::{Certificate, Container, ContainerEvent, Host, Project, Service, ServiceEvent, Stack, Volume};
 use remuda_runtime::Random;
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Machine, Meta, Resource, Role, Row, Time, TypeDef};
@@ -202,6 +203,7 @@ pub fn action(
         (Container::TYPE, "setlabels") => {
             return container::set_labels(tx, ctx, &row, &input).map(|()| Outcome::Handled(row));
         }
+        (Certificate::TYPE, "remove") => load_balancer::check_certificate_remove(tx, &row)?,
         _ => {}
     }
     let machine = machine(def).ok_or_else(|| ApiError::field(Code::InvalidAction, "action"))?;
@@ -236,6 +238,9 @@ pub fn remove(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, mut row: AnyRow) ->
     };
     if def.table() == Some("instance") {
         return container::remove(tx, ctx, row);
+    }
+    if def.name == Certificate::TYPE {
+        load_balancer::check_certificate_remove(tx, &row)?;
     }
     let start = machine.start("remove", &row.meta.state);
     let via = match start {

@@ -13,6 +13,7 @@ use remuda_wire::plan::{
     VolumeRemoval,
 };
 
+use crate::balancer;
 use crate::fence;
 use crate::plan::container::cleanup_volumes;
 use crate::plan::volume::is_on_a_host;
@@ -40,7 +41,10 @@ pub fn plan(world: &World, host: i64) -> PlanUpdate {
     let mut update = PlanUpdate { revision: world.revision, network: network(world), ..PlanUpdate::default() };
     for row in world.containers_on(host) {
         match part(world, host, row) {
-            Part::Keep(container) => update.containers.push(*container),
+            Part::Keep(container) => {
+                update.containers.push(*container);
+                update.balancers.extend(balancer::plan(world, row, host));
+            }
             Part::Remove(removal) => update.removals.push(removal),
             Part::Nothing => {}
         }
@@ -441,6 +445,7 @@ pub fn host_name(host: &Row<Host>) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     hosts: BTreeMap<i64, HostLog>,
+    balancers: balancer::Log,
     network: i64,
     /// Changes up to this revision are not told apart any more.
     floor: i64,
@@ -468,6 +473,9 @@ impl Log {
     /// A row changed (called with what it was before the World takes it over, and with what it is after).
     pub fn touch(&mut self, world: &World, record: &crate::record::Record, revision: i64) {
         use crate::record::Record;
+        for service in self.balancers.changed(world, record) {
+            world.containers_of(service).for_each(|row| self.touch_container(row, revision));
+        }
         let container = match record {
             Record::Container(row) => return self.touch_container(row, revision),
             Record::Port(row) => row.instance_id.map(|id| id.number()),
@@ -521,7 +529,11 @@ impl Log {
         for (_, id) in log.order.range((base + 1, i64::MIN)..) {
             any = true;
             match world.containers.get(id).map_or(Part::Nothing, |row| part(world, host, row)) {
-                Part::Keep(container) => update.containers.push(*container),
+                Part::Keep(container) => {
+                    update.containers.push(*container);
+                    let row = world.containers.get(id);
+                    update.balancers.extend(row.and_then(|row| balancer::plan(world, row, host)));
+                }
                 Part::Remove(removal) => update.removals.push(removal),
                 Part::Nothing => update.forgotten.extend(log.changed.get(id).map(|(_, uuid)| uuid.clone())),
             }

@@ -7,6 +7,7 @@
 //! Read in this order: [`record`] and [`world`] (what is known), [`scheduler`] (where), [`plan`] (what next),
 //! [`transitions`] and [`rows`] (what requests and plans share), [`settings`], then the rest.
 
+pub mod balancer;
 pub mod commands;
 pub mod directory;
 pub mod fence;

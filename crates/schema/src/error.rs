@@ -46,6 +46,7 @@ codes! {
     InvalidBodyContent = "InvalidBodyContent", 400;
     InvalidCsrfToken = "InvalidCSRFToken", 403;
     PortWrongFormat = "PortWrongFormat", 422;
+    InvalidPort = "InvalidPort", 422;
     PortInvalidProtocol = "PortInvalidProtocol", 422;
     PortInvalidPublicPort = "PortInvalidPublicPort", 422;
     PortInvalidPrivatePort = "PortInvalidPrivatePort", 422;

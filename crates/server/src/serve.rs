@@ -154,7 +154,13 @@ pub fn router(state: ServerState) -> Router {
 
 /// What agents connect to.
 pub fn hub(state: &ServerState) -> Hub {
-    Hub::new(state.orchestrator.clone(), state.sessions.clone(), state.seams.tasks.clone(), state.options.simulator)
+    Hub::new(
+        state.orchestrator.clone(),
+        state.sessions.clone(),
+        state.seams.tasks.clone(),
+        state.seal.clone(),
+        state.options.simulator,
+    )
 }
 
 /// Lets agents in by their key.

@@ -13,6 +13,7 @@ mod health;
 mod hosts;
 mod keys;
 mod lists;
+mod load_balancers;
 mod names;
 mod network;
 mod origins;

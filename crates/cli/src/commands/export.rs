@@ -123,7 +123,7 @@ fn written(found: &Found, elsewhere: &BTreeMap<String, (String, String)>, form: 
                 Some(name) => (None, (*name).to_owned()),
                 None => elsewhere.get(&link.target_id).map(|(stack, name)| (Some(stack.clone()), name.clone()))?,
             };
-            Some(Link { target, stack, alias: link.alias.clone(), ports: Vec::new() })
+            Some(Link { target, stack, alias: link.alias.clone(), ports: link.ports.clone() })
         };
         links.filter_map(link).collect()
     };

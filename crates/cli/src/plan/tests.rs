@@ -26,7 +26,11 @@ fn on_server(text: &str) -> Found {
     let id = |name: &str| services.iter().find(|row| row.name() == name).map(|row| row.id().to_owned()).expect("known");
     let links = project.services.iter().map(|service| {
         let links = service.links.iter();
-        let links = links.map(|link| FoundLink { target_id: id(&link.target), alias: link.alias.clone() });
+        let links = links.map(|link| FoundLink {
+            target_id: id(&link.target),
+            alias: link.alias.clone(),
+            ports: link.ports.clone(),
+        });
         (id(&service.name), links.collect())
     });
     let stack = Some(Resource(json!({"id": "1e1", "type": "environment", "name": "shop", "state": "active"})));

@@ -1,15 +1,21 @@
 //! Links from a service to others (`services.md` §10.1).
 
+use remuda_model::balancer::LinkRule;
 use remuda_model::names::check_link_name;
 use remuda_model::states::{ACTIVE, REMOVED, REMOVING};
-use remuda_model::{AddRemoveServiceLinkInput, Service, ServiceConsumeMap, ServiceLink, SetServiceLinksInput};
+use remuda_model::{DnsService, Service, ServiceConsumeMap, ServiceLink};
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Id, Resource, Row};
 use remuda_store::{Query, Scope, Tx};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::service::is_balancer;
 use super::{CommandError, Context};
+
+/// Most rules of one link.
+const MAX_RULES: usize = 1_000;
 
 fn read<T: DeserializeOwned>(input: &Object, field: &str) -> Result<T, ApiError> {
     serde_json::from_value(Value::Object(input.clone()))
@@ -44,16 +50,68 @@ pub fn alias(name: Option<&str>) -> Result<Option<String>, ApiError> {
     Ok(name.map(str::to_ascii_lowercase))
 }
 
-fn insert(tx: &mut Tx<'_>, service: &AnyRow, to: Id<Service>, name: Option<String>) -> Result<(), CommandError> {
+/// A link as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct To {
+    pub service: Id<Service>,
+    /// Its name in DNS.
+    pub name: Option<String>,
+    /// Rules, of a load balancer's link.
+    pub ports: Option<Vec<String>>,
+}
+
+/// What a request says of a link of that service. The names that a balancer's links have mean nothing, and the rules of
+/// others do not either.
+fn wanted(service: &AnyRow, to: Id<Service>, link: &ServiceLink, ports: Option<Vec<String>>) -> Result<To, ApiError> {
+    if is_balancer(&service.meta.kind) {
+        return Ok(To { service: to, name: None, ports: Some(checked_rules(ports)?) });
+    }
+    Ok(To { service: to, name: name_of(link)?, ports: None })
+}
+
+/// Rules that read, trimmed.
+pub fn checked_rules(ports: Option<Vec<String>>) -> Result<Vec<String>, ApiError> {
+    let rules: Vec<String> = ports.unwrap_or_default().iter().map(|rule| rule.trim().to_owned()).collect();
+    if rules.len() > MAX_RULES {
+        return Err(ApiError::field(Code::MaxLimitExceeded, "ports")
+            .because(format!("a link has at most {MAX_RULES} rules, not {}", rules.len())));
+    }
+    rules.iter().try_for_each(|rule| LinkRule::parse(rule).map(drop))?;
+    Ok(rules)
+}
+
+fn insert(tx: &mut Tx<'_>, service: &AnyRow, to: To) -> Result<(), CommandError> {
     let data = ServiceConsumeMap {
         service_id: Some(Id::new(service.meta.id)),
-        consumed_service_id: Some(to),
+        consumed_service_id: Some(to.service),
+        ports: to.ports,
         ..Default::default()
     };
     let mut row = Row::new(service.meta.account_id, ACTIVE, data);
-    row.meta.name = name;
+    row.meta.name = to.name;
     tx.insert(row)?;
     Ok(())
+}
+
+/// The same input with the rules that only load balancers' links have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Link {
+    #[serde(flatten)]
+    link: ServiceLink,
+    ports: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OneLink {
+    service_link: Option<Link>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AllLinks {
+    service_links: Option<Vec<Link>>,
 }
 
 fn end(tx: &mut Tx<'_>, ctx: &Context, mut row: Row<ServiceConsumeMap>) -> Result<(), CommandError> {
@@ -75,6 +133,7 @@ pub fn follow(tx: &mut Tx<'_>, from: Id<Service>, to: Id<Service>) -> Result<(),
             let data = ServiceConsumeMap {
                 service_id: link.service_id,
                 consumed_service_id: Some(to),
+                ports: link.ports.clone(),
                 ..ServiceConsumeMap::default()
             };
             let mut row = Row::new(link.meta.account_id, ACTIVE, data);
@@ -87,30 +146,31 @@ pub fn follow(tx: &mut Tx<'_>, from: Id<Service>, to: Id<Service>) -> Result<(),
 
 /// `addservicelink`. Only a service with containers refuses a second link to the same one: an alias has it anyway.
 pub fn add(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
-    let input: AddRemoveServiceLinkInput = read(input, "serviceLink")?;
-    let link = input.service_link.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceLink"))?;
+    let input: OneLink = read(input, "serviceLink")?;
+    let Link { link, ports } =
+        input.service_link.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceLink"))?;
     let to = target(tx, ctx, &link)?;
     if matches!(to.meta.state.as_str(), REMOVING | REMOVED) {
         return Err(ApiError::field(Code::InvalidReference, "serviceId").into());
     }
-    let name = name_of(&link)?;
-    let to_it = |row: &Row<ServiceConsumeMap>| row.consumed_service_id == Some(to.id());
+    let to = wanted(service, to.id(), &link, ports)?;
+    let to_it = |row: &Row<ServiceConsumeMap>| row.consumed_service_id == Some(to.service);
     if let Some(mut known) = links(tx, service)?.into_iter().find(to_it) {
-        if service.meta.kind != Service::TYPE {
-            known.meta.name = name;
+        if service.meta.kind == DnsService::TYPE {
+            known.meta.name = to.name;
             return Ok(tx.update(&mut known)?);
         }
         return Err(ApiError::field(Code::NotUnique, "serviceId")
             .because("a link to that service exists; use `setservicelinks` for several names")
             .into());
     }
-    insert(tx, service, to.id(), name)
+    insert(tx, service, to)
 }
 
 /// `removeservicelink`: `name` selects among several links to one service.
 pub fn remove(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
-    let input: AddRemoveServiceLinkInput = read(input, "serviceLink")?;
-    let link = input.service_link.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceLink"))?;
+    let input: OneLink = read(input, "serviceLink")?;
+    let Link { link, .. } = input.service_link.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceLink"))?;
     let name = link.name.clone().filter(|name| !name.is_empty());
     let to = link.service_id.ok_or_else(|| ApiError::field(Code::MissingRequired, "serviceId"))?;
     let mut found: Vec<Row<ServiceConsumeMap>> =
@@ -130,7 +190,7 @@ pub fn remove(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) 
     }
     match found.into_iter().next() {
         Some(row) => end(tx, ctx, row),
-        None if service.meta.kind != Service::TYPE => Ok(()),
+        None if service.meta.kind == DnsService::TYPE => Ok(()),
         None => {
             Err(ApiError::field(Code::InvalidReference, "serviceId").because("there is no link to that service").into())
         }
@@ -139,41 +199,42 @@ pub fn remove(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) 
 
 /// `setservicelinks`: the set becomes exactly this.
 pub fn set(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, input: &Object) -> Result<(), CommandError> {
-    let input: SetServiceLinksInput = read(input, "serviceLinks")?;
-    let mut wanted: Vec<(Id<Service>, Option<String>)> = Vec::new();
-    for link in input.service_links.unwrap_or_default() {
+    let input: AllLinks = read(input, "serviceLinks")?;
+    let mut links: Vec<To> = Vec::new();
+    for Link { link, ports } in input.service_links.unwrap_or_default() {
         let to = target(tx, ctx, &link)?;
         if matches!(to.meta.state.as_str(), REMOVING | REMOVED) {
             let text = format!("Service {} is removed", to.meta.name.as_deref().unwrap_or_default());
             return Err(ApiError::field(Code::InvalidReference, text.clone()).detailed(text).into());
         }
-        let name = name_of(&link)?;
-        if wanted.contains(&(to.id(), name.clone())) {
+        let to = wanted(service, to.id(), &link, ports)?;
+        if links.iter().any(|known| (known.service, &known.name) == (to.service, &to.name)) {
             let text = "serviceId and link name combination";
             return Err(ApiError::field(Code::NotUnique, text).detailed(text).into());
         }
-        wanted.push((to.id(), name));
+        links.push(to);
     }
-    replace(tx, ctx, service, wanted)
+    replace(tx, ctx, service, links)
 }
 
 /// Links of a service become exactly these.
-pub fn replace(
-    tx: &mut Tx<'_>,
-    ctx: &Context,
-    service: &AnyRow,
-    mut wanted: Vec<(Id<Service>, Option<String>)>,
-) -> Result<(), CommandError> {
+pub fn replace(tx: &mut Tx<'_>, ctx: &Context, service: &AnyRow, mut wanted: Vec<To>) -> Result<(), CommandError> {
     // What a selector made is the selector's to end.
-    for row in links(tx, service)?.into_iter().filter(|row| !row.by_selector) {
-        let key = row.consumed_service_id.map(|id| (id, row.meta.name.clone()));
-        match wanted.iter().position(|link| Some(link) == key.as_ref()) {
-            Some(place) => drop(wanted.remove(place)),
+    for mut row in links(tx, service)?.into_iter().filter(|row| !row.by_selector) {
+        let same = |to: &To| Some(to.service) == row.consumed_service_id && to.name == row.meta.name;
+        match wanted.iter().position(same) {
+            Some(place) => {
+                let to = wanted.remove(place);
+                if to.ports != row.ports {
+                    row.ports = to.ports;
+                    tx.update(&mut row)?;
+                }
+            }
             None => end(tx, ctx, row)?,
         }
     }
-    for (to, name) in wanted {
-        insert(tx, service, to, name)?;
+    for to in wanted {
+        insert(tx, service, to)?;
     }
     Ok(())
 }

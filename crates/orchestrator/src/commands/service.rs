@@ -7,7 +7,8 @@ use remuda_model::ports::{self, PortSpec};
 use remuda_model::selector::Selector;
 use remuda_model::states::{ERROR, HEALTHY, REGISTERING, REMOVED, REMOVING};
 use remuda_model::{
-    DnsService, ExternalService, ImageReference, LaunchConfig, Project, ScalePolicy, Service, Stack, Workload,
+    DnsService, ExternalService, ImageReference, LaunchConfig, LoadBalancerService, Project, ScalePolicy, Service,
+    Stack, Workload,
 };
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Id, Resource, Row, TypeDef};
@@ -15,7 +16,7 @@ use remuda_store::{Holder, Query, Scope, Tx};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CommandError, Context, draft, external};
+use super::{CommandError, Context, draft, external, load_balancer};
 use crate::plan::claims;
 
 /// Most characters of the JSON of a service's metadata.
@@ -50,6 +51,11 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
     external::check(&row)?;
     check_sidekicks(tx, &stack, &row)?;
     let has_containers = has_containers(&row.meta.kind);
+    if is_balancer(&row.meta.kind) {
+        load_balancer::prepare(&ctx.settings, &mut row)?;
+    } else if let Some(config) = &row.lb_config {
+        remuda_model::balancer::check_config(config, false)?;
+    }
     if has_containers {
         check_configs(&row)?;
         row.scale = Some(row.scale.unwrap_or(1).max(0));
@@ -70,6 +76,11 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         tx.update(&mut row)?;
     }
     Ok(row.to_any()?)
+}
+
+/// Its containers are HAProxy.
+pub fn is_balancer(kind: &str) -> bool {
+    kind == LoadBalancerService::TYPE
 }
 
 /// Aliases and external services have none.
@@ -119,6 +130,16 @@ pub fn check_update(tx: &Tx<'_>, row: &AnyRow, fields: &Object) -> Result<(), Co
         if !then.apply(fields.clone()).is_empty() {
             let then: Row<Service> = then.typed()?;
             external::check(&then)?;
+        }
+    }
+    if load_balancer::concerns(fields) {
+        let mut then = row.clone();
+        then.apply(fields.clone());
+        let then: Row<Service> = then.typed()?;
+        match &then.lb_config {
+            _ if is_balancer(&row.meta.kind) => load_balancer::check(&then)?,
+            Some(config) => remuda_model::balancer::check_config(config, false)?,
+            None => {}
         }
     }
     let Some(name) = fields.get("name").and_then(Value::as_str) else { return Ok(()) };
@@ -241,10 +262,13 @@ fn check_config(config: &LaunchConfig) -> Result<(), ApiError> {
 
 /// Ports without a public part get one that no other service of the project has; all of them or none.
 fn assign_ports(tx: &mut Tx<'_>, ctx: &Context, row: &mut Row<Service>) -> Result<bool, CommandError> {
-    let service = row.meta.id;
+    let (service, balances) = (row.meta.id, is_balancer(&row.meta.kind));
     let mut any = false;
     for config in configs_mut(row) {
-        any |= assign_ports_of(tx, ctx, service, config, &[])?;
+        any |= match balances {
+            true => load_balancer::assign_ports(tx, ctx, service, config, &[])?,
+            false => assign_ports_of(tx, ctx, service, config, &[])?,
+        };
     }
     Ok(any)
 }
@@ -286,7 +310,7 @@ pub fn assign_ports_of(
 }
 
 /// That many free ports of the project's range from a random start; none when there are too few.
-fn free_ports(tx: &Tx<'_>, ctx: &Context, n_wanted: usize) -> Result<Vec<u16>, CommandError> {
+pub(super) fn free_ports(tx: &Tx<'_>, ctx: &Context, n_wanted: usize) -> Result<Vec<u16>, CommandError> {
     if n_wanted == 0 {
         return Ok(Vec::new());
     }

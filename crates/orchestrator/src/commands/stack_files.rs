@@ -13,7 +13,8 @@ use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Id, Meta, Row, TypeDef};
 use remuda_store::{Query, Scope, Tx};
 
-use super::{CommandError, Context, link, service};
+use super::link::To;
+use super::{CommandError, Context, link, load_balancer, service};
 
 /// Most services made by one request: they are one transaction.
 pub const MAX_SERVICES: usize = 200;
@@ -39,6 +40,8 @@ pub struct WantedLink {
     pub stack: Option<String>,
     pub target: String,
     pub alias: Option<String>,
+    /// Rules, of a load balancer's link.
+    pub ports: Vec<String>,
 }
 
 /// Why files did not become services.
@@ -82,12 +85,15 @@ pub fn sentence(error: &ApiError) -> String {
 }
 
 /// Holds the launch configs against the checks of the service's creation, for a service that is only changed.
-pub fn check(wanted: &Wanted) -> Result<(), FilesError> {
+pub fn check(ctx: &Context, wanted: &Wanted) -> Result<(), FilesError> {
     if !service::has_containers(wanted.def.name) {
         return Ok(());
     }
     let row = Row { meta: Meta::default(), data: wanted.fields.clone() };
-    let row: Row<Service> = row.typed()?;
+    let mut row: Row<Service> = row.typed()?;
+    if service::is_balancer(wanted.def.name) {
+        load_balancer::prepare(&ctx.settings, &mut row).map_err(|error| wanted.refused(&error))?;
+    }
     service::check_configs(&row).map_err(|error| wanted.refused(&error))
 }
 
@@ -131,7 +137,8 @@ pub fn write_links(
     let mut known: BTreeMap<Option<&str>, BTreeMap<String, Id<Service>>> = BTreeMap::new();
     known.insert(None, names(tx, stack.meta.id)?);
     for (row, wanted) in services {
-        let mut links: Vec<(Id<Service>, Option<String>)> = Vec::new();
+        let mut links: Vec<To> = Vec::new();
+        let balances = service::is_balancer(wanted.def.name);
         for link in &wanted.links {
             let stack = link.stack.as_deref();
             if !known.contains_key(&stack)
@@ -146,9 +153,20 @@ pub fn write_links(
             let Some(target) = known.get(&stack).and_then(|names| names.get(&link.target.to_lowercase())) else {
                 continue;
             };
-            let alias = link::alias(link.alias.as_deref()).map_err(|error| wanted.refused(&error))?;
-            if !links.contains(&(*target, alias.clone())) {
-                links.push((*target, alias));
+            let refused = |error| wanted.refused(&error);
+            let to = match balances {
+                // The alias is irrelevant to a balancer.
+                true => {
+                    let ports = link::checked_rules(Some(link.ports.clone())).map_err(refused)?;
+                    To { service: *target, name: None, ports: Some(ports) }
+                }
+                false => {
+                    let name = link::alias(link.alias.as_deref()).map_err(refused)?;
+                    To { service: *target, name, ports: None }
+                }
+            };
+            if !links.iter().any(|known| (known.service, &known.name) == (to.service, &to.name)) {
+                links.push(to);
             }
         }
         link::replace(tx, ctx, row, links)?;

@@ -14,8 +14,8 @@ use remuda_store::{Scope, Tx};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::service::{assign_ports_of, check_configs, check_sidekicks, has_containers, only_labels};
-use super::{CommandError, Context, link};
+use super::service::{assign_ports_of, check_configs, check_sidekicks, has_containers, is_balancer, only_labels};
+use super::{CommandError, Context, link, load_balancer};
 use crate::plan::service::units::primary_or_sidekick;
 
 /// The action by request.
@@ -117,16 +117,22 @@ fn in_service(
         return Err(ApiError::field(Code::InvalidOption, "secondaryLaunchConfigs").because(text).into());
     }
     exchange(row, &mut strategy, &ctx.random.uuid())?;
+    if is_balancer(&row.meta.kind) {
+        load_balancer::prepare(&ctx.settings, row)?;
+    }
     check(tx, row)?;
     if !has_containers(&row.meta.kind) {
         only_labels(row)?;
         strategy.launch_config = row.launch_config.clone();
         return Ok(strategy);
     }
-    let service = row.meta.id;
+    let (service, balances) = (row.meta.id, is_balancer(&row.meta.kind));
     let before = strategy.previous_launch_config.as_ref();
     if let Some(config) = row.launch_config.as_mut().filter(|_| strategy.launch_config.is_some()) {
-        assign_ports_of(tx, ctx, service, config, ports_of(before))?;
+        match balances {
+            true => load_balancer::assign_ports(tx, ctx, service, config, ports_of(before))?,
+            false => assign_ports_of(tx, ctx, service, config, ports_of(before))?,
+        };
         strategy.launch_config = Some(config.clone());
     }
     for given in strategy.secondary_launch_configs.iter_mut().flatten() {

@@ -110,6 +110,7 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
                 service_id: Some(Id::new(id)),
                 consumed_service_id: Some(Id::new(other.meta.id)),
                 by_selector: true,
+                ports: None,
             };
             plan.insert(Row::new(row.meta.account_id, ACTIVE, data));
         }

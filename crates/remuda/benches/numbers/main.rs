@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "measuring is the one place that reads the real clock on purpose")]
 
 mod balancing;
+mod balancer;
 mod http;
 mod network;
 mod placement;
@@ -38,6 +39,7 @@ type Part = (&'static str, fn(&mut Table) -> Result<()>);
 const PARTS: [Part; 9] = [
     ("start", start_and_idle),
     ("planning", planning::measure),
+    ("balancer", balancer::measure),
     ("placement", placement::measure),
     ("docker", containers_on_docker),
     ("stacks", stacks::measure),

@@ -10,7 +10,9 @@ use remuda_orchestrator::hosts::{HostSession, ReportRefused};
 use remuda_runtime::link::{Closed, Receiver, Sender};
 use remuda_runtime::{Link, Tasks};
 use remuda_schema::Id;
+use remuda_store::Seal;
 use remuda_wire::frame;
+use remuda_wire::plan::PlanUpdate;
 use remuda_wire::session::{Down, Hello, PROTOCOL, Up, Welcome};
 use tokio::sync::mpsc;
 
@@ -31,6 +33,8 @@ pub struct Hub {
     orchestrator: Orchestrator,
     sessions: Sessions,
     tasks: Tasks,
+    /// Opens the keys of certificates that a plan carries.
+    seal: Seal,
     /// Whether hosts with a simulated engine may join.
     simulator: bool,
 }
@@ -61,8 +65,8 @@ enum End {
 }
 
 impl Hub {
-    pub fn new(orchestrator: Orchestrator, sessions: Sessions, tasks: Tasks, simulator: bool) -> Hub {
-        Hub { orchestrator, sessions, tasks, simulator }
+    pub fn new(orchestrator: Orchestrator, sessions: Sessions, tasks: Tasks, seal: Seal, simulator: bool) -> Hub {
+        Hub { orchestrator, sessions, tasks, seal, simulator }
     }
 
     pub fn sessions(&self) -> &Sessions {
@@ -169,7 +173,7 @@ impl Hub {
                 },
                 update = updates.next() => match update {
                     Some(update) => {
-                        if let Some(plan) = update.plan
+                        if let Some(plan) = update.plan.map(|plan| opened(&self.seal, plan))
                             && let Err(end) = say(sender, &Down::Plan(Box::new(plan))).await
                         {
                             return end;
@@ -256,6 +260,23 @@ impl Hub {
             }
         }
     }
+}
+
+/// The plan with the private keys that its balancers need: this is the only place where they are in the clear.
+fn opened(seal: &Seal, mut plan: PlanUpdate) -> PlanUpdate {
+    for balancer in &mut plan.balancers {
+        balancer.certificates.retain_mut(|certificate| match seal.open(&certificate.key) {
+            Ok(key) => {
+                certificate.key = String::from_utf8_lossy(&key).into_owned();
+                true
+            }
+            Err(error) => {
+                tracing::error!(certificate = certificate.id, error = chain(&error), "a key cannot be opened");
+                false
+            }
+        });
+    }
+    plan
 }
 
 async fn next(receiver: &mut Receiver) -> Result<Up, End> {

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use remuda_compose::diff::NO_IMAGE;
 use remuda_compose::export::{self, Export, Exported, Format};
 use remuda_compose::{Condition, Diff, Kind, Link, Problems, Project, Question, SourceFile, Sources, questions};
-use remuda_model::{ComposeConfig, EnvironmentUpgrade, Service, ServiceChange, Stack, StackUpgrade, Until, Volume};
+use remuda_model::{
+    Certificate, ComposeConfig, EnvironmentUpgrade, Service, ServiceChange, Stack, StackUpgrade, Until, Volume,
+};
 use remuda_orchestrator::commands::stack_files::{self, FilesError, Wanted, WantedLink, sentence};
 use remuda_orchestrator::commands::{self, Context, stack_upgrade};
 use remuda_orchestrator::plan::Audit;
 use remuda_orchestrator::steps;
+use remuda_schema::id::{Decoded, decode, encode};
 use remuda_schema::input::Operation;
 use remuda_schema::output::Secrets;
 use remuda_schema::row::Object;
@@ -24,6 +27,7 @@ use crate::failure::Failure;
 use crate::handlers::write::{Written, checked, context, shown};
 use crate::lookup;
 use crate::managers::check_images;
+use crate::policy;
 use crate::render;
 use crate::zip;
 
@@ -188,7 +192,8 @@ fn one_wanted(tx: &Tx<'_>, call: &Call, stack_id: &str, service: &remuda_compose
         return Err(refuse(format!("this server has no {resource} yet")));
     };
     let body = service.body(stack_id);
-    let body = body.as_object().cloned().unwrap_or_default();
+    let mut body = body.as_object().cloned().unwrap_or_default();
+    name_certificates(tx, call, service, &mut body)?;
     let fields = match checked(tx, call, schema.name, Operation::Create, &body) {
         Err(Failure::Api(error)) => return Err(refuse(sentence(&error))),
         fields => fields?,
@@ -198,6 +203,7 @@ fn one_wanted(tx: &Tx<'_>, call: &Call, stack_id: &str, service: &remuda_compose
         stack: link.stack.clone(),
         target: link.target.clone(),
         alias: link.alias.clone(),
+        ports: link.ports.clone(),
     });
     let linked = service.links.iter().filter(|link| link.stack.is_none());
     let linked = linked.map(|link| (link.target.clone(), Until::Active));
@@ -217,6 +223,34 @@ fn one_wanted(tx: &Tx<'_>, call: &Call, stack_id: &str, service: &remuda_compose
         after: depends.chain(linked).collect(),
         place: service.place.clone(),
     })
+}
+
+/// Certificates of a load balancer by name become references.
+fn name_certificates(
+    tx: &Tx<'_>,
+    call: &Call,
+    service: &remuda_compose::Service,
+    body: &mut Object,
+) -> Result<(), Refused> {
+    let named = service.default_certificate.iter().chain(&service.certificates);
+    let Some(def) = call.def(Certificate::TYPE).filter(|_| named.clone().next().is_some()) else { return Ok(()) };
+    let id = |name: &String| -> Result<Value, Refused> {
+        let query = Query::new().eq("name", name.as_str());
+        let found =
+            tx.list_any(def, &policy::scope(&call.principal, Certificate::TABLE), &query).map_err(Failure::from)?;
+        let found = found.iter().find(|row| row.meta.is_live());
+        let missing =
+            || Refused::Files(format!("{}: {}: Failed to find certificate {name}", service.place, service.name));
+        found.map(|row| encode(Certificate::TABLE, row.meta.id).into()).ok_or_else(missing)
+    };
+    if let Some(name) = &service.default_certificate {
+        body.insert("defaultCertificateId".to_owned(), id(name)?);
+    }
+    if !service.certificates.is_empty() {
+        let ids: Vec<Value> = service.certificates.iter().map(id).collect::<Result<_, _>>()?;
+        body.insert("certificateIds".to_owned(), ids.into());
+    }
+    Ok(())
 }
 
 /// `upgrade`: what the new files change is found out at once, so that wrong files are refused and change nothing. New
@@ -283,7 +317,7 @@ fn pending_upgrade(
     let made = stack_files::create(tx, context, row, &missing, true)?;
     let kept: Vec<(&AnyRow, &Wanted)> =
         wanted.iter().filter_map(|service| Some((present(&service.name)?, service))).collect();
-    kept.iter().try_for_each(|(_, service)| stack_files::check(service))?;
+    kept.iter().try_for_each(|(_, service)| stack_files::check(context, service))?;
     stack_files::write_links(tx, context, row, &kept)?;
     let mut changes = Vec::new();
     for (idx, service) in project.services.iter().enumerate() {
@@ -318,6 +352,7 @@ fn change(
     let mut body = Object::new();
     if diff.service {
         body.extend(service.api.iter().filter(|(name, _)| *name != "scale").map(|(k, v)| (k.clone(), v.clone())));
+        name_certificates(tx, call, service, &mut body)?;
     }
     let scale = service.declared_scale.filter(|scale| shown["scale"].as_i64() != Some(*scale));
     body.extend(scale.map(|scale| ("scale".to_owned(), Value::from(scale))));
@@ -401,15 +436,46 @@ fn files_of(read: &Read<'_>, call: &Call, stack: &AnyRow, named: &[i64]) -> Resu
         .iter()
         .map(|row| Ok((row.meta.id, render::resource(call, schema, row, Secrets::Masked)?.to_value())))
         .collect::<Result<Vec<_>, Failure>>()?;
+    let certificates = certificate_names(read, call, &rows)?;
     let exported: Vec<Exported<'_>> = shown
         .iter()
         .filter_map(|(id, api)| {
             let kind = Kind::of(api["type"].as_str().unwrap_or_default())?;
             let links = links.get(id).cloned().unwrap_or_default();
-            Some(Exported { kind, api: Some(api), links, ..Exported::default() })
+            let named = |id: &Value| certificates.get(&number_of(id)?).cloned();
+            let more = api["certificateIds"].as_array().into_iter().flatten();
+            Some(Exported {
+                kind,
+                api: Some(api),
+                links,
+                default_certificate: named(&api["defaultCertificateId"]),
+                certificates: more.filter_map(named).collect(),
+                ..Exported::default()
+            })
         })
         .collect();
     Ok(export::export(&exported, Format::V1, "\r\n"))
+}
+
+/// Names of the certificates that those services use, by number.
+fn certificate_names(read: &Read<'_>, call: &Call, rows: &[AnyRow]) -> Result<BTreeMap<i64, String>, Failure> {
+    let more = rows.iter().flat_map(|row| row.get("certificateIds").as_array().cloned().unwrap_or_default());
+    let ids: Vec<i64> = more
+        .chain(rows.iter().map(|row| row.get("defaultCertificateId").clone()))
+        .filter_map(|id| id.as_i64())
+        .collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found = lookup::by_numbers(read, call, Certificate::TYPE, ids)?;
+    Ok(found.into_iter().filter_map(|(id, row)| Some((id, row.meta.name?))).collect())
+}
+
+fn number_of(id: &Value) -> Option<i64> {
+    match decode(id.as_str()?)? {
+        Decoded::Number(number) => Some(number),
+        _ => None,
+    }
 }
 
 /// Links by the number of the service that has them, targets by name.
@@ -439,7 +505,10 @@ fn links_of(
         };
         let Some(target) = to.meta.name.clone() else { continue };
         let alias = map.meta.name.clone();
-        links.entry(from).or_default().push(Link { target, stack: home, alias, ports: Vec::new() });
+        let rules = map.get("ports");
+        let rules = rules.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let ports = rules.map(str::to_owned).collect();
+        links.entry(from).or_default().push(Link { target, stack: home, alias, ports });
     }
     Ok(links)
 }

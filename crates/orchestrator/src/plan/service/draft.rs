@@ -1,12 +1,14 @@
 //! What a new container of a service looks like (`services.md` §5).
 
 use remuda_model::names::{container_name, hostname_of};
+use remuda_model::ports::PortSpec;
 use remuda_model::states::*;
 use remuda_model::{Container, Service, Stack, Workload, labels};
 use remuda_schema::{Id, Row};
 
 use super::PRIMARY;
 use super::units::{Unit, primary_or_sidekick, scheduler_labels};
+use crate::balancer;
 use crate::plan::{Moment, NewContainer, claims};
 use crate::transitions::WANT_RUNNING;
 use crate::world::World;
@@ -84,8 +86,10 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
         version: config.version.clone().or_else(|| Some("0".to_owned())),
         ..config.workload.clone()
     };
+    let balances = balancer::is_balancer(service);
     let mut data = Container {
-        workload,
+        system_container: balances.then(|| BALANCER_ROLE.to_owned()),
+        workload: if balances { balancing(workload) } else { workload },
         create_index,
         deployment_unit_uuid: Some(unit.to_owned()),
         launch_config_name: sidekick.map(str::to_owned),
@@ -115,6 +119,21 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
         config.instance_links.iter().flatten().map(|(alias, id)| (alias.clone(), id.map(|id| id.number()))).collect();
     let retained = service.retained.get(&claims::number(sidekick, index)).cloned();
     Some(NewContainer { row, links, requested_address: retained.or_else(|| config.requested_ip_address.clone()) })
+}
+
+/// Role of containers that are HAProxy, as the original names it.
+const BALANCER_ROLE: &str = "LoadBalancerAgent";
+
+/// A container of a load balancer listens on the ports it publishes, and has the labels by which clients know it. It is
+/// not privileged, as the original's was: HAProxy does not need that.
+fn balancing(mut workload: Workload) -> Workload {
+    let labels = workload.labels.get_or_insert_default();
+    labels.insert("io.rancher.container.agent.role".to_owned(), BALANCER_ROLE.to_owned());
+    labels.insert("io.rancher.container.create_agent".to_owned(), "true".to_owned());
+    workload.ports = workload.ports.as_deref().map(remuda_model::balancer::container_ports);
+    let source = |text: &String| PortSpec::parse(text).ok().map(|spec| spec.public.unwrap_or(spec.private).to_string());
+    workload.expose = workload.expose.map(|texts| texts.iter().filter_map(source).collect());
+    workload
 }
 
 /// A link on record for each consumed service; what it leads to is the resolver's business.
