@@ -292,4 +292,6 @@ fn is_domain(ch: &char) -> bool {
 }
 
 #[cfg(test)]
+mod acceptance;
+#[cfg(test)]
 mod tests;

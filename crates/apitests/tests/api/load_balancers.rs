@@ -220,7 +220,8 @@ async fn instances_listen_on_what_they_publish(h: Harness) {
     let web = service(&project, &s, "web").await;
     let config = json!({"imageUuid": "sim:haproxy", "ports": ["80:8080", "81:99/tcp"], "expose": ["82:90"],
         "labels": {"io.rancher.scheduler.global": "true", "mine": "kept"}});
-    let lb = balancer(&project, &s, json!({"launchConfig": config, "startOnCreate": true})).await;
+    let lb = json!({"launchConfig": config, "startOnCreate": true});
+    let lb = project.create("loadbalancerservices", body(&s, lb)).await;
     let link = json!({"serviceLink": {"serviceId": web["id"]}});
     act(&project, &lb, "addservicelink", link).await.expect_status(200);
     let lb = project.wait_state(&lb, &["active"]).await;

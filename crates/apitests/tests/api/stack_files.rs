@@ -136,7 +136,7 @@ async fn services_3_1_wrong_files_are_told_with_their_place(h: Harness) {
         ("web: {image: x, env_file: a.env}", "", json!({}), "the server has only the texts it was given"),
         ("web: {image: x, build: .}", "", json!({}), "docker-compose.yml:1:"),
         ("web: {image: x}", "web:\n  sclae: 2", json!({}), "rancher-compose.yml:2:3:"),
-        ("lb: {image: rancher/load-balancer-service}", "", json!({}), "this server has no loadBalancerService yet"),
+        ("lb: {image: rancher/load-balancer-service, ports: ['42:80']}", "", json!({}), "Port 42 is reserved for"),
         ("web: {image: 'a:b:c'}", "", json!({}), "docker-compose.yml:1: web: "),
         ("web: {image: x, net: 'custom'}", "", json!({}), "docker-compose.yml:1"),
         (&format!("{long}: {{image: x}}"), "", json!({}), "63 characters"),

@@ -150,8 +150,8 @@ async fn services_11_6_what_is_refused_changes_nothing(h: Harness) {
     for (docker, expected) in [
         ("web:\n  image: x\n  imge: y", "docker-compose.yml:3:3: web.imge: is no key of a service"),
         (
-            "fresh: {image: 'sim:x'}\nlb: {image: rancher/load-balancer-service}",
-            "this server has no loadBalancerService yet",
+            "fresh: {image: 'sim:x'}\nlb: {image: rancher/load-balancer-service, ports: ['42:80']}",
+            "Port 42 is reserved for loadBalancerService health check",
         ),
         ("fresh: {image: 'sim:x'}\nweb: {image: 'a:b:c'}", "docker-compose.yml:2: web: "),
     ] {

@@ -1,3 +1,5 @@
+//! The tables of the specification, and what comes of them.
+
 use proptest::prelude::*;
 use remuda_schema::Id;
 

@@ -1,3 +1,5 @@
+//! What balancers are told, from rows.
+
 use remuda_model::{LbConfig, PortRule, ServiceConsumeMap};
 use remuda_wire::plan::PlanUpdate;
 
@@ -105,7 +107,8 @@ fn selectors_take_rules_of_what_they_select() {
 }
 
 fn certificate(sealed: &str) -> Row<Certificate> {
-    let data = Certificate { cert: Some("PEM".to_owned()), sealed_key: Some(sealed.to_owned()), ..Certificate::default() };
+    let data =
+        Certificate { cert: Some("PEM".to_owned()), sealed_key: Some(sealed.to_owned()), ..Certificate::default() };
     let mut row = Row::new(Some(PROJECT), ACTIVE, data);
     row.meta.name = Some("main".to_owned());
     row
@@ -167,7 +170,7 @@ fn a_host_is_told_when_rules_or_certificates_change_and_not_when_containers_do()
     let db = told.w.service_row("db").clone();
     assert_eq!(n(told.after(db)), 0, "no target");
     let mut map = told.w.world.consume_maps.values().next().expect("one").as_ref().clone();
-    map.ports = Some(vec!["82".to_owned()]);
+    map.ports = Some(vec!["a.test".to_owned()]);
     assert_eq!(n(told.after(map)), 1, "another rule");
     let mut row = told.w.world.certificates.values().next().expect("one").as_ref().clone();
     row.sealed_key = Some("v1:k:y".to_owned());

@@ -37,6 +37,7 @@ use self::reconcile::reconcile;
 use self::units::{Members, everyone, members};
 use super::health::{endpoints, health};
 use super::{Audit, Moment, Plan, Step, ended, removed};
+use crate::balancer;
 use crate::transitions::{self, WANT_RUNNING};
 use crate::world::World;
 
@@ -88,18 +89,26 @@ pub fn plan(world: &World, id: i64, moment: Moment<'_>) -> Plan {
     plan
 }
 
-/// What its load balancers' own process refuses is the service's message, for as long as that is so.
+/// What its load balancers' own process refuses, or what they lack, is the service's message for as long as that is so.
+/// Clients show it because it counts as an error (`transitioning`).
 fn complain(world: &World, row: &Row<Service>, next: &mut Row<Service>) {
     const BEGIN: &str = "HAProxy of ";
+    const LACKS: &str = "Load balancer: ";
     let mut containers = world.containers_of(row.meta.id).filter(|container| container.meta.is_live());
     let complaint = containers.find_map(|container| {
         let name = container.meta.name.as_deref().unwrap_or(&container.meta.uuid);
         Some(format!("{BEGIN}{name}: {}", container.balancer_problem.as_deref()?))
     });
-    let message = &mut next.meta.progress.message;
+    let lacks = || {
+        let problem = balancer::is_balancer(row).then(|| balancer::problem(world, next)).flatten();
+        problem.map(|problem| format!("{LACKS}{problem}"))
+    };
+    let complaint = complaint.or_else(lacks);
+    let progress = &mut next.meta.progress;
+    let is_said = progress.message.as_ref().is_some_and(|known| known.starts_with(BEGIN) || known.starts_with(LACKS));
     match complaint {
-        Some(complaint) if next.meta.state == ACTIVE => *message = Some(complaint),
-        None if message.as_ref().is_some_and(|known| known.starts_with(BEGIN)) => *message = None,
+        Some(complaint) if next.meta.state == ACTIVE => (progress.failed, progress.message) = (true, Some(complaint)),
+        None if is_said => (progress.failed, progress.message) = (false, None),
         _ => {}
     }
 }

@@ -28,7 +28,8 @@ pub fn measure(table: &mut Table) -> Result<()> {
     let path = dir.path().join("haproxy.cfg");
     std::fs::write(&path, &config)?;
     let begin = Instant::now();
-    let read = Command::new("/usr/sbin/haproxy").arg("-c").arg("-f").arg(&path).output().context("haproxy is needed")?;
+    let read =
+        Command::new("/usr/sbin/haproxy").arg("-c").arg("-f").arg(&path).output().context("haproxy is needed")?;
     let reading = begin.elapsed();
     if !read.status.success() {
         bail!("HAProxy refuses the configuration: {}", String::from_utf8_lossy(&read.stderr));

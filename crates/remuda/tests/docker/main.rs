@@ -2,6 +2,7 @@
 //! and no crash of a part loses or doubles anything.
 #![allow(clippy::unwrap_used, reason = "a test ends where it finds something wrong")]
 
+mod balancers;
 mod images;
 mod lost;
 mod network;

@@ -1,3 +1,5 @@
+//! Certificates made for the test, and some that are none.
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, SerialNumber, date_time_ymd};
 
 use super::*;

@@ -58,7 +58,7 @@ fn member(id: i64, service: i64, address: &str, state: &str, host: i64) -> Conta
 }
 
 /// Service 1 is web, 2 admin, 3 db.
-fn directory() -> Directory {
+pub(super) fn directory() -> Directory {
     let mut containers = vec![
         member(11, 1, "10.42.3.1", "running", 1),
         member(12, 1, "10.42.3.2", "updating-running", 2),
@@ -76,15 +76,15 @@ fn directory() -> Directory {
     Directory { containers: containers.into_iter().map(|of| (of.id, of.into())).collect(), ..Directory::default() }
 }
 
-fn listener(port: u16, protocol: Protocol) -> Listener {
+pub(super) fn listener(port: u16, protocol: Protocol) -> Listener {
     Listener { port, protocol, accept_proxy: false }
 }
 
-fn to(service: i64, port: u16) -> Target {
+pub(super) fn to(service: i64, port: u16) -> Target {
     Target { servers: Servers::Service(service), port, ..Target::default() }
 }
 
-fn checked(service: i64, port: u16, request_line: &str) -> Target {
+pub(super) fn checked(service: i64, port: u16, request_line: &str) -> Target {
     let check = Check {
         port: 8080,
         interval_ms: 2000,
@@ -96,12 +96,12 @@ fn checked(service: i64, port: u16, request_line: &str) -> Target {
     Target { check: Some(check), ..to(service, port) }
 }
 
-fn route(port: u16, rule: &str, targets: Vec<Target>) -> Route {
+pub(super) fn route(port: u16, rule: &str, targets: Vec<Target>) -> Route {
     let (host, path) = rule.find('/').map_or((rule, ""), |at| rule.split_at(at));
     Route { port, host: host.into(), path: path.into(), targets, ..Route::default() }
 }
 
-fn plan(listeners: Vec<Listener>, routes: Vec<Route>) -> BalancerPlan {
+pub(super) fn plan(listeners: Vec<Listener>, routes: Vec<Route>) -> BalancerPlan {
     let health = Some(HealthListener { port: 42, http: false });
     BalancerPlan { container: "b".into(), host_id: 1, health, listeners, routes, ..BalancerPlan::default() }
 }
@@ -113,6 +113,13 @@ fn certificate(id: &str) -> Certificate {
         (made.cert.pem(), made.signing_key.serialize_pem())
     });
     Certificate { id: id.into(), name: id.into(), cert: cert.clone(), key: key.clone(), chain: String::new() }
+}
+
+/// A certificate for that name.
+pub(super) fn certificate_for(name: &str) -> Certificate {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    Certificate { id: String::new(), name: name.into(), cert, key, chain: String::new() }
 }
 
 /// Asked questions in order, with the backend each leads to.
