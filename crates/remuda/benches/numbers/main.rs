@@ -7,11 +7,11 @@
 #![allow(clippy::disallowed_methods, reason = "measuring is the one place that reads the real clock on purpose")]
 
 mod balancing;
-mod balancer;
 mod http;
 mod network;
 mod placement;
 mod planning;
+mod rendering;
 mod stacks;
 mod table;
 
@@ -39,7 +39,7 @@ type Part = (&'static str, fn(&mut Table) -> Result<()>);
 const PARTS: [Part; 9] = [
     ("start", start_and_idle),
     ("planning", planning::measure),
-    ("balancer", balancer::measure),
+    ("rendering", rendering::measure),
     ("placement", placement::measure),
     ("docker", containers_on_docker),
     ("stacks", stacks::measure),
