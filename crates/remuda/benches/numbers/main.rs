@@ -36,7 +36,7 @@ const N_WRITERS: usize = 16;
 
 type Part = (&'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("start", start_and_idle),
     ("planning", planning::measure),
     ("rendering", rendering::measure),

@@ -450,7 +450,6 @@ fn files_of(read: &Read<'_>, call: &Call, stack: &AnyRow, named: &[i64]) -> Resu
                 links,
                 default_certificate: named(&api["defaultCertificateId"]),
                 certificates: more.filter_map(named).collect(),
-                ..Exported::default()
             })
         })
         .collect();
