@@ -320,6 +320,10 @@ fn containers_reach_each_other_the_world_and_names() {
 
     let (first, said) = place.agent(&directory(1, "first"));
     assert_eq!(said, "ready");
+    // A second agent on one machine would take the first one's interfaces away.
+    let (second, said) = place.agent(&directory(1, "first"));
+    end(second);
+    assert!(said.contains("another agent on this machine has the managed network (interface `remuda0`)"), "{said}");
     place.run("web", WEB);
     place.run("db", DB);
 

@@ -1,7 +1,7 @@
 //! Carries out the way between hosts in the kernel: interface, address, peers, routes. What a change touches is done at
 //! once; everything is compared periodically and mended. While there is no other host, nothing is set up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -190,7 +190,7 @@ impl Shared {
                 revision: if is_applied { revision } else { status.revision },
                 carrier: line.name().to_owned(),
                 address,
-                n_routes: line.n_routes,
+                n_routes: line.routes.len(),
                 problem,
                 peers: Vec::new(),
             };
@@ -268,7 +268,7 @@ struct Line {
     own: Option<Ipv4Addr>,
     /// Neighbours that the VXLAN knows.
     neighbours: BTreeMap<i64, Peer>,
-    n_routes: usize,
+    routes: BTreeSet<Ipv4Addr>,
     /// The last work failed: the next one looks at everything.
     is_broken: bool,
 }
@@ -439,7 +439,7 @@ impl Line {
                 let shown = commands::routes_shown(&shown);
                 batch("ip", &commands::routes_difference(&shown, wanted)).await?;
                 moved.extend(wanted.keys().filter(|address| !shown.contains_key(address)));
-                self.n_routes = wanted.len();
+                self.routes = wanted.keys().copied().collect();
             }
             Routes::Some(touched) => {
                 let lines = touched.iter().map(|(address, route)| match route {
@@ -451,8 +451,9 @@ impl Line {
                 batch("ip", &new.concat()).await?;
                 drop(batch("ip", &gone.concat()).await);
                 moved.extend(touched.iter().filter(|(_, route)| route.is_some()).map(|(address, _)| *address));
-                let shown = run("ip", &["-4", "route", "show", "proto", PROTOCOL], None).await?;
-                self.n_routes = shown.lines().count();
+                for (address, route) in touched {
+                    let _ = if route.is_some() { self.routes.insert(*address) } else { self.routes.remove(address) };
+                }
             }
         }
         Ok(())

@@ -25,7 +25,12 @@ impl Peer {
             host_id: host.id,
             name: host.name.clone(),
             overlay: host.overlay_address.as_ref()?.parse().ok()?,
-            endpoint: host.address.as_ref().and_then(|address| address.parse().ok()),
+            // What a development server's own host is registered with leads elsewhere to elsewhere.
+            endpoint: host
+                .address
+                .as_ref()
+                .and_then(|address| address.parse().ok())
+                .filter(|ip: &IpAddr| !ip.is_loopback()),
             public_key: host.public_key.clone(),
         })
     }
