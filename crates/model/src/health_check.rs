@@ -128,6 +128,14 @@ impl Workload {
     }
 }
 
+impl Workload {
+    /// The engine makes a check of its own, by the wish of whoever made the container, and nobody else does.
+    pub fn has_engine_check(&self) -> bool {
+        let asked = self.health_cmd.as_ref().and_then(|command| command.first());
+        self.health_check.is_none() && asked.is_some_and(|word| word != "NONE")
+    }
+}
+
 /// A host that checks a container, and its vote.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
 #[serde(rename_all = "camelCase", default)]

@@ -164,6 +164,9 @@ fn container(
     row.unconfirmed &= up;
     let started = if up { is_up(&mut row, observed, who) } else { is_down(&mut row, observed, who) };
     count_starts(&mut row, observed, started, who.now);
+    if up {
+        checkers::engine_says(&mut row, observed.engine_health.as_deref(), who.now);
+    }
     if matches!(row.meta.state.as_str(), STOPPED | REMOVING)
         && !matches!(before.meta.state.as_str(), STOPPED | REMOVING)
         || row.meta.state == ERROR && before.meta.state != ERROR

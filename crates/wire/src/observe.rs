@@ -77,6 +77,9 @@ pub struct ContainerObserved {
     /// Milliseconds since the epoch, by the engine's clock.
     pub started_at: Option<i64>,
     pub finished_at: Option<i64>,
+    /// What the engine's own health check says, if it makes one: `starting`, `healthy`, `unhealthy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_health: Option<String>,
     /// A crash loop pauses: next try, milliseconds from now.
     pub next_try_ms: Option<i64>,
     /// Address on the engine's own network (bridge mode).

@@ -26,8 +26,20 @@ const USUAL: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(180);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Events that change what we report.
-const EVENTS: [&str; 11] =
-    ["create", "start", "restart", "die", "stop", "kill", "oom", "pause", "unpause", "rename", "destroy"];
+const EVENTS: [&str; 12] = [
+    "create",
+    "start",
+    "restart",
+    "die",
+    "stop",
+    "kill",
+    "oom",
+    "pause",
+    "unpause",
+    "rename",
+    "destroy",
+    "health_status",
+];
 
 /// One Docker Engine.
 #[derive(Clone)]

@@ -181,10 +181,13 @@ impl Simulated {
     /// From now on the container answers health checks, or does not, whatever its image says.
     pub fn set_healthy(&self, container: &str, healthy: bool) {
         let mut state = self.state();
-        let id = state.find(container).ok().map(|(id, _)| id.clone());
-        if let Some(found) = id.and_then(|id| state.containers.get_mut(&id)) {
+        let Some(id) = state.find(container).ok().map(|(id, _)| id.clone()) else { return };
+        if let Some(found) = state.containers.get_mut(&id) {
             found.healthy = Some(healthy);
         }
+        drop(state);
+        // The engine's own check sees it, too.
+        self.say(&id);
     }
 
     /// Every container is again as healthy as its image says.
@@ -611,6 +614,15 @@ fn volume_mount(name: &str, path: &str, writable: bool) -> Value {
 }
 
 impl Container {
+    /// What the check says that the engine was told to make.
+    fn engine_health(&self, now_ms: i64) -> Value {
+        match self.body["Healthcheck"]["Test"][0].as_str() {
+            None | Some("NONE") => Value::Null,
+            Some(_) if self.is_healthy(now_ms) => json!({ "Status": "healthy" }),
+            Some(_) => json!({ "Status": "unhealthy" }),
+        }
+    }
+
     fn is_healthy(&self, now_ms: i64) -> bool {
         let ran = Duration::from_millis(u64::try_from(now_ms - self.started_ms.unwrap_or(now_ms)).unwrap_or(0));
         self.healthy.unwrap_or_else(|| self.behaviour.is_healthy(ran))
@@ -677,7 +689,7 @@ impl Container {
         self.bindings = ports;
     }
 
-    fn inspect(&self, id: &str) -> Value {
+    fn inspect(&self, id: &str, now_ms: i64) -> Value {
         let up = self.status.is_up();
         let word = match self.status {
             Status::Created => "created",
@@ -714,7 +726,7 @@ impl Container {
             "State": {
                 "Status": word, "Running": up, "Paused": false, "Restarting": self.status == Status::Restarting,
                 "OOMKilled": false, "Dead": false, "Pid": if up { 1 } else { 0 }, "ExitCode": self.exit_code,
-                "Error": self.error, "StartedAt": time_text(self.started_ms), "FinishedAt": time_text(self.finished_ms),
+                "Health": self.engine_health(now_ms), "Error": self.error, "StartedAt": time_text(self.started_ms), "FinishedAt": time_text(self.finished_ms),
             },
             "Config": config,
             "HostConfig": host_config,
@@ -799,7 +811,7 @@ impl Engine for Simulated {
         boxed(async move {
             let state = self.answering()?;
             let (id, found) = state.find(container)?;
-            Ok(found.inspect(id))
+            Ok(found.inspect(id, self.inner.seams.clock.now_ms()))
         })
     }
 

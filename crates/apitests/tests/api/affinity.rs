@@ -39,7 +39,7 @@ async fn scheduling_4_rules_choose_the_host(h: Harness) {
         ("container_label", "role=web", "host must have a container with label role=web"),
     ] {
         let refused = placed(&project, "refused", json!({"labels": rule(kind, value)})).await;
-        let expected = format!("Scheduling failed: {text}");
+        let expected = format!("Scheduling failed: {text} (excluded of 2 hosts: 2 by affinity)");
         assert_eq!((&refused["state"], &refused["transitioningMessage"]), (&json!("error"), &json!(expected)));
     }
     let soft = placed(&project, "soft", json!({"labels": rule("host_label_soft", "disk=hdd")})).await;

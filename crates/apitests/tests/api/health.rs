@@ -9,6 +9,8 @@ on_both_stores!(
     what_hangs_is_replaced,
     one_that_sees_nothing_changes_nothing,
     what_never_gets_well_is_removed_or_rolled_back,
+    a_restart_begins_anew,
+    the_engines_own_check_is_told,
 );
 
 fn own(row: &Value) -> &str {
@@ -239,7 +241,51 @@ async fn what_never_gets_well_is_removed_or_rolled_back(h: Harness) {
     let waits = |row: &Value| row["transitioningMessage"].as_str().is_some_and(|said| said.contains("to be healthy"));
     project.wait(&web, "the upgrade to wait for health", waits).await;
     project.wait(&web, "the old ones back", is_well).await;
-    let new = project.get("containers?imageUuid=sim:unhealthy&name=sweb_web_1").await.body["data"][0].clone();
-    project.wait_state(&new, &["removed", "purging", "purged"]).await;
-    assert_eq!(members(&project, &web).await, before);
+    let only_they = async {
+        while members(&project, &web).await != before {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, only_they).await.expect("the new ones to go");
+}
+
+async fn a_restart_begins_anew(h: Harness) {
+    h.hosts(2).await;
+    let project = h.project();
+    let mut check = quick();
+    check["reinitializingTimeout"] = json!(1500);
+    let body = json!({"name": "x", "imageUuid": "sim:healthy-after/400ms", "healthCheck": check});
+    let container = project.create("containers", body).await;
+    let is = |health: &'static str| move |row: &Value| row["healthState"] == health;
+    project.wait(&container, "initializing", is("initializing")).await;
+    let well = project.wait(&container, "healthy", is("healthy")).await;
+    project.post(well["actions"]["restart"].as_str().unwrap(), json!({})).await.expect_status(202);
+    project.wait(&container, "reinitializing", is("reinitializing")).await;
+    let again = project.wait(&container, "healthy again", is("healthy")).await;
+    assert_eq!(again["startCount"], json!(2));
+    // Stopping leaves the verdict; the next start begins anew, and this time nobody finds it well.
+    project.post(again["actions"]["stop"].as_str().unwrap(), json!({})).await.expect_status(202);
+    let stopped = project.wait_state(&container, &["stopped"]).await;
+    assert_eq!(stopped["healthState"], "healthy");
+    h.engines.lock().unwrap().iter().for_each(|engine| engine.set_blind(true));
+    project.post(stopped["actions"]["start"].as_str().unwrap(), json!({})).await.expect_status(202);
+    project.wait(&container, "reinitializing", is("reinitializing")).await;
+    project.wait_state(&container, &["removed", "purging", "purged"]).await;
+}
+
+async fn the_engines_own_check_is_told(h: Harness) {
+    h.hosts(1).await;
+    let project = h.project();
+    let config = json!({"imageUuid": "sim:x", "healthCmd": ["CMD", "true"]});
+    let web = service(&project, "web", 1, config).await;
+    let is = |health: &'static str| move |row: &Value| row["state"] == "active" && row["healthState"] == health;
+    project.wait(&web, "healthy", is("healthy")).await;
+    let before = members(&project, &web).await;
+    assert_eq!(before[0].2, "healthy");
+    h.engines.lock().unwrap()[0].set_healthy("r-sweb_web_1", false);
+    project.wait(&web, "unhealthy", is("unhealthy")).await;
+    h.engines.lock().unwrap()[0].set_healthy("r-sweb_web_1", true);
+    project.wait(&web, "healthy again", is("healthy")).await;
+    assert_eq!(members(&project, &web).await, before, "Docker replaces nothing, and neither do we");
+    assert_eq!(project.get("healthcheckinstancehostmaps").await.column("id"), Vec::<Value>::new());
 }

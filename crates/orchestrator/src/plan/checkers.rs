@@ -30,7 +30,21 @@ pub fn are_wanted(row: &Row<Container>) -> bool {
 
 /// The first verdict of a container that is about to run; `None` when nobody checks it.
 pub fn first_verdict(row: &Container) -> Option<&'static str> {
-    row.check().map(|_| INITIALIZING)
+    (row.check().is_some() || row.has_engine_check()).then_some(INITIALIZING)
+}
+
+/// What the engine's own check says is the verdict where other hosts have none.
+pub fn engine_says(row: &mut Row<Container>, said: Option<&str>, now: Time) {
+    let health = match said {
+        Some(HEALTHY) => HEALTHY,
+        Some(UNHEALTHY) => UNHEALTHY,
+        Some("starting") => INITIALIZING,
+        _ => return,
+    };
+    if row.has_engine_check() && row.health_state.as_deref() != Some(health) {
+        row.health_state = Some(health.to_owned());
+        row.health_updated = Some(now);
+    }
 }
 
 /// A container was started once more: what was found out about it before is history, but that it was unhealthy.
@@ -93,7 +107,9 @@ fn vote(map: &HealthcheckInstanceHostMap, row: &Row<Container>) -> Option<bool> 
 /// Its host is there and heard. One that takes nothing new goes on checking.
 fn can_check(world: &World, map: &HealthcheckInstanceHostMap) -> bool {
     let host = map.host_id.and_then(|id| world.hosts.get(&id.number()));
-    host.is_some_and(|host| host.meta.is_live() && host.meta.state != REMOVING && is_heard(world, host))
+    host.is_some_and(|host| {
+        host.meta.is_live() && host.meta.state != REMOVING && host.network_problem.is_none() && is_heard(world, host)
+    })
 }
 
 fn is_heard(world: &World, host: &Row<Host>) -> bool {
@@ -287,6 +303,8 @@ mod tests {
         assert_eq!(checkers(&w), ["late", "later"]);
         let w = w.host_state("late", INACTIVE).settle();
         assert_eq!(checkers(&w), ["late", "later"], "goes on with what it has");
+        let w = w.change_host("later", |row| row.network_problem = Some("none".into())).settle();
+        assert_eq!(checkers(&w), ["late"], "cannot reach anybody");
     }
 
     #[test]
@@ -340,6 +358,23 @@ mod tests {
         assert_eq!(gone.settle().told(), Vec::<String>::new());
         let well = voted(checked(2), "h1", true).after_ms(900_000).settle_but_hosts();
         assert_eq!((well.told(), health(&well)), (vec!["x running".to_owned()], HEALTHY));
+    }
+
+    #[test]
+    fn where_only_the_engine_checks_it_has_the_say() {
+        let w = hosts(2).change_container("x", |row| row.health_cmd = Some(vec!["CMD".into(), "true".into()]));
+        let says = |w: Language, said: Option<&'static str>| {
+            w.change_container("x", |row| engine_says(row, said, Time(9))).settle()
+        };
+        assert_eq!(first_verdict(w.named("x").expect("there")), Some(INITIALIZING));
+        let w = says(w, Some("healthy"));
+        assert_eq!((health(&w), checkers(&w)), (HEALTHY, vec![]));
+        let w = says(says(w, Some("unhealthy")), None);
+        assert_eq!(health(&w), UNHEALTHY, "an engine that says nothing changes nothing");
+        let both = says(with_check(w, "x"), Some("healthy"));
+        assert_eq!(health(&both), INITIALIZING, "Rancher's check counts where both are");
+        let off = hosts(1).change_container("x", |row| row.health_cmd = Some(vec!["NONE".into()]));
+        assert_eq!(first_verdict(off.named("x").expect("there")), None);
     }
 
     #[test]

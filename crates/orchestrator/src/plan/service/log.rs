@@ -54,6 +54,7 @@ pub fn audit(account: Option<i64>, service: i64, text: &str) -> Audit {
 
 #[cfg(test)]
 mod tests {
+    use remuda_model::InstanceHealthCheck;
     use remuda_model::states::*;
 
     use super::*;
@@ -82,6 +83,9 @@ mod tests {
         let scaled = w.change_service("web", |row| row.scale = Some(1));
         assert_eq!(told(&scaled), ["Removed because the scale is 1: s_web_2"]);
         let w = scaled.change_service("web", |row| row.scale = Some(2));
+        let w = w.change_service("web", |row| {
+            row.launch_config.as_mut().expect("has one").health_check = Some(InstanceHealthCheck::default());
+        });
         let w = w.change_container("s_web_1", |row| row.health_state = Some(UNHEALTHY.into()));
         assert_eq!(told(&w), ["Replaced because it is unhealthy: s_web_1", "Created: s_web_1"]);
         let w = w.change_container("s_web_1", |row| row.health_state = None);

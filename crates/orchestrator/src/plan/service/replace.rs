@@ -21,7 +21,8 @@ use crate::world::is_unplaced;
 /// Whether unhealthy units are replaced now. The primary launch config says how for the whole unit.
 pub(super) fn may_replace(row: &Service, units: &[Unit<'_>]) -> bool {
     let check = row.launch_config.as_ref().and_then(|config| config.health_check.as_ref());
-    match check.map_or(Strategy::Recreate, InstanceHealthCheck::strategy) {
+    // A check of the engine's own is told, and nothing more: Docker does not replace either.
+    match check.map_or(Strategy::Keep, InstanceHealthCheck::strategy) {
         Strategy::Keep => false,
         Strategy::Recreate => true,
         Strategy::RecreateOnQuorum(quorum) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use remuda_model::InstanceHealthCheck;
 use remuda_model::states::*;
 use remuda_runtime::Random;
 
@@ -183,6 +184,9 @@ fn a_unit_that_was_taken_away_is_over() {
     let w = scale(scale(w, 1), 2);
     assert!(unit(&w).is_some() && unit(&w) != before, "scaled down and up again");
     let before = unit(&w);
+    let w = w.change_service("web", |row| {
+        row.launch_config.as_mut().expect("has one").health_check = Some(InstanceHealthCheck::default());
+    });
     let w = w.change_container("s_web_2", |row| row.health_state = Some(UNHEALTHY.into())).settle();
     assert!(unit(&w).is_some() && unit(&w) != before, "replaced because it was ill");
     let before = unit(&w);
