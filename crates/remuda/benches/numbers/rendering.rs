@@ -71,6 +71,6 @@ fn directory() -> Directory {
         services: vec![Membership { service_id: id / N_TARGETS, sidekick: None }],
         ..Container::default()
     };
-    let containers = (0..N_RULES * N_TARGETS).map(|id| (id, container(id))).collect();
+    let containers = (0..N_RULES * N_TARGETS).map(|id| (id, std::sync::Arc::new(container(id)))).collect();
     Directory { containers, ..Directory::default() }
 }
