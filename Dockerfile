@@ -9,7 +9,10 @@
 #       -v /var/run/docker.sock:/var/run/docker.sock -v /var/lib/remuda-agent:/var/lib/remuda-agent \
 #       remuda agent --url URL --token TOKEN
 #
-# The state directory has the same path inside and outside, because Docker mounts files from it into containers.
+# The state directory has the same path inside and outside, because Docker mounts files from it into containers. Names and
+# tunnels are served from within that container too: replacing it interrupts them for a second or two, which an agent
+# installed on the host does not. Where Docker refuses --privileged, the
+# capabilities NET_ADMIN, NET_RAW and SYS_ADMIN (`--cap-add`) are enough.
 
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
