@@ -85,7 +85,7 @@ pub use ip_address::IpAddress;
 pub use label::Label;
 pub use launch_config::{LaunchConfig, SecondaryLaunchConfig};
 pub use load_balancer_service::{
-    AddRemoveLoadBalancerServiceLinkInput, HaproxyConfig, LbConfig, LoadBalancerConfig,
+    AddRemoveLoadBalancerServiceLinkInput, BalancerTraffic, HaproxyConfig, LbConfig, LoadBalancerConfig,
     LoadBalancerCookieStickinessPolicy, LoadBalancerService, LoadBalancerServiceLink, PortRule,
     SetLoadBalancerServiceLinksInput,
 };
@@ -158,6 +158,7 @@ pub fn registry() -> &'static Registry {
             IpAddress::type_def(),
             Label::type_def(),
             LaunchConfig::type_def(),
+            BalancerTraffic::type_def(),
             LbConfig::type_def(),
             LoadBalancerConfig::type_def(),
             LoadBalancerCookieStickinessPolicy::type_def(),

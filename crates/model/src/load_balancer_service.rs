@@ -80,9 +80,44 @@ pub struct LoadBalancerService {
     /// How many units to look for, in the place of `scale`.
     #[field(create, update, nullable, schedules_update)]
     pub scale_policy: Option<ScalePolicy>,
+    /// What it does right now; `null` while no host has told it to the server that is asked.
+    #[field(nullable)]
+    pub traffic: Option<BalancerTraffic>,
     /// Which services of the project are its targets, by label.
     #[field(create, update, nullable, filter, max_length = 4096, schedules_update)]
     pub selector_link: Option<String>,
+}
+
+/// What the containers of a load balancer do together, as their hosts told it in the last seconds. Never stored: totals
+/// begin with the agents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Nested)]
+#[serde(rename_all = "camelCase", default)]
+#[resource(id = "balancerTraffic", no_list, access(project = "r", user = "r", admin = "r", service = "r"))]
+pub struct BalancerTraffic {
+    /// HTTP requests, and connections where HTTP is not read.
+    #[field()]
+    pub requests: i64,
+    /// Answers 5xx, and connections to which no target was found.
+    #[field()]
+    pub errors: i64,
+    /// Bytes from clients.
+    #[field()]
+    pub bytes_in: i64,
+    /// Bytes to clients.
+    #[field()]
+    pub bytes_out: i64,
+    /// Open connections.
+    #[field()]
+    pub connections: i64,
+    /// Requests in a second.
+    #[field()]
+    pub requests_per_second: f64,
+    /// Errors in a second.
+    #[field()]
+    pub errors_per_second: f64,
+    /// How long targets took to answer, in milliseconds.
+    #[field(nullable)]
+    pub response_time: Option<f64>,
 }
 
 /// Text for HAProxy, and stickiness.

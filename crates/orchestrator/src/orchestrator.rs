@@ -143,6 +143,10 @@ impl Orchestrator {
         self.live.applied(host_id, consumer)
     }
 
+    pub fn balancing_of(&self, service: i64) -> Option<Balancing> {
+        balancing::of_service(&self.live, service, self.shared.now())
+    }
+
     /// What load balancers do, by their service's row number.
     pub fn balancing(&self) -> BTreeMap<i64, Balancing> {
         balancing::by_service(&self.live, self.shared.now())

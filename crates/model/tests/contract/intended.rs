@@ -151,6 +151,8 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("loadBalancerConfig.resourceMethods.DELETE", "a value: there is no row to delete"),
     ("loadBalancerService.fields.assignServiceIpAddress", "addresses of services come later"),
     ("loadBalancerService.fields.currentScale", "[1.1+]: how far the search for a scale has come"),
+    ("balancerTraffic", "what a load balancer does, on its resource"),
+    ("loadBalancerService.fields.traffic", "what a load balancer does; never stored"),
     ("loadBalancerService.fields.lbConfig", "of later servers (`load-balancer.md` §13 [1.2+])"),
     ("loadBalancerService.fields.scalePolicy", "[1.1+]: as many units as the hosts take"),
     ("loadBalancerService.fields.vip", "addresses of services come later"),

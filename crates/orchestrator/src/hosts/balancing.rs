@@ -54,6 +54,12 @@ pub fn host_balancers(shared: &Shared, live: &Live, session: &HostSession, sampl
     }
 }
 
+/// What one service's balancers do; `None`: nobody told.
+pub fn of_service(live: &Live, service: i64, now: Time) -> Option<Balancing> {
+    let told: Vec<Told> = lock(&live.balancing).values().filter(|told| told.service == service).cloned().collect();
+    (!told.is_empty()).then(|| sum(&told, now))
+}
+
 /// What each service's balancers do, by its row number.
 pub fn by_service(live: &Live, now: Time) -> BTreeMap<i64, Balancing> {
     let mut services: BTreeMap<i64, Vec<Told>> = BTreeMap::new();

@@ -11,6 +11,7 @@ mod secrets;
 mod stacks;
 mod units;
 mod upgrades;
+mod zero_loss;
 
 use std::collections::BTreeMap;
 

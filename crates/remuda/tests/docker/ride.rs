@@ -171,6 +171,15 @@ impl Ride {
         self.runtime.block_on(async { self.client().await.unwrap().create(collection, &body).await.unwrap() })
     }
 
+    /// Changes fields of the resource as it is now.
+    pub fn update(&self, resource: &Resource, fields: Value) {
+        self.runtime.block_on(async {
+            let client = self.client().await.unwrap();
+            let now = client.reload(resource).await.unwrap();
+            client.update(&now, &fields).await.unwrap();
+        });
+    }
+
     /// Asks for an action of the resource as it is now.
     pub fn act(&self, resource: &Resource, action: &str, input: Value) {
         self.runtime.block_on(async {

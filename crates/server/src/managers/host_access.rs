@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use remuda_model::{Agent, Container, Host};
+use remuda_model::{Agent, BalancerTraffic, Container, Host};
 use remuda_schema::id::encode;
 use remuda_schema::output::Document;
 use remuda_schema::row::Object;
@@ -166,6 +166,25 @@ pub fn overlay_sample(call: &Call, row: &mut AnyRow) {
     if let Some(sample) = call.server.orchestrator.sample(row.meta.id) {
         row.meta.progress.message = Some(sample.message);
         row.meta.progress.percent = sample.percent;
+    }
+}
+
+/// What a load balancer does, which is heard of and never stored.
+pub fn overlay_traffic(call: &Call, row: &mut AnyRow) {
+    let Some(now) = call.server.orchestrator.balancing_of(row.meta.id) else { return };
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let traffic = BalancerTraffic {
+        requests: count(now.requests),
+        errors: count(now.errors),
+        bytes_in: count(now.bytes_in),
+        bytes_out: count(now.bytes_out),
+        connections: count(now.connections),
+        requests_per_second: now.requests_per_second,
+        errors_per_second: now.errors_per_second,
+        response_time: now.response_ms,
+    };
+    if let Ok(traffic) = serde_json::to_value(traffic) {
+        row.data.insert("traffic".to_owned(), traffic);
     }
 }
 

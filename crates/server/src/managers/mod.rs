@@ -258,6 +258,7 @@ pub fn decorate(call: &Call, schema: &Schema, row: &AnyRow) -> Result<AnyRow, Fa
         "register" => register::decorate(call, &mut row)?,
         "credential" if call.principal.role != Role::Service => drop(row.data.remove("secretValue")),
         "container" | "instance" => host_access::overlay_sample(call, &mut row),
+        "loadBalancerService" => host_access::overlay_traffic(call, &mut row),
         // A number without its type cannot be spelled.
         "auditLog" if row.get("resourceType").is_null() => drop(row.data.remove("resourceId")),
         _ => {}
