@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it finds something wrong")]
 
 mod balancers;
+mod health;
 mod images;
 mod lost;
 mod network;
