@@ -273,6 +273,7 @@ mod tests {
             assert!(!is_up());
         };
         tokio::select! {
+            biased;
             () = watching => {}
             () = looking => {}
         }

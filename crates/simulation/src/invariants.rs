@@ -315,6 +315,11 @@ fn claims(rows: &Rows) -> Vec<String> {
             let idle = claim.kind == "hostPort" && row.meta.state != RUNNING;
             (!leaves && !idle).then_some(())
         }
+        // The address on its own network that its processes are known by.
+        "host" => {
+            let row = rows.hosts.iter().find(|row| row.meta.id == claim.holder.id)?;
+            row.meta.removed.is_none().then_some(())
+        }
         "service" => {
             let row = rows.services.iter().find(|row| row.meta.id == claim.holder.id)?;
             row.meta.removed.is_none().then_some(())

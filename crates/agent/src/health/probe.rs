@@ -187,6 +187,7 @@ mod tests {
         };
         let sockets = Sockets { clock: Clock::system() };
         tokio::select! {
+            biased;
             finding = sockets.probe(&target) => finding,
             () = serving => unreachable!(),
         }

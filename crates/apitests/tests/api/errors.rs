@@ -199,6 +199,8 @@ const UNASKED: &[(Code, &str)] = &[
         Code::CantVerifyAgent,
         "who is no agent may not report events at all; the code guards against a key without its agent",
     ),
+    (Code::CantVerifyHealthcheck, "only an agent's key gets that far; `health.rs` has one and asks"),
+    (Code::InvalidPort, "only a rule of a balancer gets it; `load_balancers.rs` makes one and asks"),
 ];
 
 async fn the_order_of_checks_is_the_documented_one(h: Harness) {

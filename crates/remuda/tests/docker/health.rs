@@ -34,9 +34,9 @@ fn host_idx(fleet: &Fleet, id: &str) -> usize {
     (0..3).find(|idx| fleet.host_row(*idx).unwrap()["id"] == id).unwrap()
 }
 
-/// What the name of the service gives to a container.
-fn resolved(fleet: &Fleet, asker: &Value) -> Result<BTreeSet<String>> {
-    let host = fleet.host(host_idx(fleet, text(asker, "hostId")));
+/// What the name of the service gives to a container of that host; the server is not asked.
+fn resolved(fleet: &Fleet, (host_idx, asker): (usize, &Value)) -> Result<BTreeSet<String>> {
+    let host = fleet.host(host_idx);
     let found = host.docker(&["exec", text(asker, "externalId"), "getent", "ahostsv4", "web"])?;
     Ok(found.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
@@ -65,10 +65,11 @@ fn what_hangs_is_replaced_and_names_follow() {
     };
     let before = eventually("two healthy containers", is_well);
     let asker = fleet.list("containers?state=running&name=checked_ask_1").unwrap().remove(0);
+    let asker = (host_idx(&fleet, text(&asker, "hostId")), &asker);
     let addresses = |rows: &[Value]| rows.iter().map(|row| text(row, "primaryIpAddress").to_owned()).collect();
     let both: BTreeSet<String> = addresses(&before);
     eventually("both addresses", || {
-        let found = resolved(&fleet, &asker)?;
+        let found = resolved(&fleet, asker)?;
         anyhow::ensure!(found == both, "{found:?}");
         Ok(())
     });
@@ -112,7 +113,7 @@ fn what_hangs_is_replaced_and_names_follow() {
     on.docker(&["pause", text(second, "externalId")]).unwrap();
     let gone = text(second, "primaryIpAddress");
     eventually("the name without it", || {
-        let found = resolved(&fleet, &asker)?;
+        let found = resolved(&fleet, asker)?;
         anyhow::ensure!(!found.contains(gone) && !found.is_empty(), "{found:?}");
         Ok(())
     });
@@ -130,17 +131,17 @@ fn what_hangs_is_replaced_and_names_follow() {
     assert_eq!((&after[0]["id"], text(&after[1], "name")), (&first["id"], "checked_web_2"));
     let both: BTreeSet<String> = addresses(&after);
     eventually("the new address", || {
-        let found = resolved(&fleet, &asker)?;
+        let found = resolved(&fleet, asker)?;
         anyhow::ensure!(found == both, "{found:?}");
         Ok(())
     });
 
     // A server that is away decides nothing, and hears afterwards what was found meanwhile.
-    fleet.kill_server().unwrap();
     let second = &after[1];
     let on = fleet.host(host_idx(&fleet, text(second, "hostId")));
+    fleet.kill_server().unwrap();
     on.docker(&["pause", text(second, "externalId")]).unwrap();
-    let (kept, addresses_kept) = (resolved(&fleet, &asker).unwrap(), both);
+    let (kept, addresses_kept) = (resolved(&fleet, asker).unwrap(), both);
     assert_eq!(kept, addresses_kept, "names go on as they were told");
     fleet.start_server().unwrap();
     eventually("one more in its place", || {

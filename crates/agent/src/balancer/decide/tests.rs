@@ -1,3 +1,5 @@
+//! Steps between two configurations: cases by hand, and whatever two configurations there are.
+
 use proptest::prelude::*;
 
 use super::*;
