@@ -23,31 +23,10 @@ use crate::service_common::ServiceCommon;
     valid_chars = "a-zA-Z0-9-",
     schedules_update
 ))]
-#[action(activate, output = "service")]
 #[action(addservicelink, input = "addRemoveLoadBalancerServiceLinkInput", output = "service")]
-#[action(cancelrollback, output = "service")]
-#[action(cancelupgrade, output = "service")]
-#[action(create, output = "service")]
-#[action(deactivate, output = "service")]
-#[action(finishupgrade, output = "service")]
-#[action(remove, output = "service")]
 #[action(removeservicelink, input = "addRemoveLoadBalancerServiceLinkInput", output = "service")]
-#[action(restart, input = "serviceRestart", output = "service")]
-#[action(rollback, output = "service")]
 #[action(setservicelinks, input = "setLoadBalancerServiceLinksInput", output = "service")]
-#[action(update, output = "service")]
-#[action(upgrade, input = "serviceUpgrade", output = "service")]
 #[extra_filters(createIndex = "int", selectorContainer = "string")]
-#[relation(serviceExposeMaps, children(of = "serviceExposeMap", by = "serviceId"))]
-#[relation(instances, through(to = "instance", through = "serviceExposeMap", from = "serviceId", via = "instanceId"))]
-#[relation(
-    consumedservices,
-    through(to = "service", through = "serviceConsumeMap", from = "serviceId", via = "consumedServiceId")
-)]
-#[relation(
-    consumedbyservices,
-    through(to = "service", through = "serviceConsumeMap", from = "consumedServiceId", via = "serviceId")
-)]
 pub struct LoadBalancerService {
     /// What services of every kind have.
     #[field(flatten)]

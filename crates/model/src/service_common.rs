@@ -13,6 +13,27 @@ use crate::stack::Stack;
 /// What services of every kind have.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Fields)]
 #[serde(rename_all = "camelCase", default)]
+#[action(activate, output = "service")]
+#[action(cancelrollback, output = "service")]
+#[action(cancelupgrade, output = "service")]
+#[action(create, output = "service")]
+#[action(deactivate, output = "service")]
+#[action(finishupgrade, output = "service")]
+#[action(remove, output = "service")]
+#[action(restart, input = "serviceRestart", output = "service")]
+#[action(rollback, output = "service")]
+#[action(update, output = "service")]
+#[action(upgrade, input = "serviceUpgrade", output = "service")]
+#[relation(serviceExposeMaps, children(of = "serviceExposeMap", by = "serviceId"))]
+#[relation(instances, through(to = "instance", through = "serviceExposeMap", from = "serviceId", via = "instanceId"))]
+#[relation(
+    consumedservices,
+    through(to = "service", through = "serviceConsumeMap", from = "serviceId", via = "consumedServiceId")
+)]
+#[relation(
+    consumedbyservices,
+    through(to = "service", through = "serviceConsumeMap", from = "consumedServiceId", via = "serviceId")
+)]
 pub struct ServiceCommon {
     /// Stack it belongs to.
     #[field(create, required, filter)]

@@ -39,7 +39,8 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
             return Err(syn::Error::new(member.ident.span(), "a common field; say how it differs in `#[common(..)]`"));
         }
     }
-    let (fields, mut auto_links) = declared(&members, role);
+    let Declared { fields, mut links, mut actions } = declared(&members, role);
+    actions.push(own_actions(input)?);
 
     let listed = !resource.no_list;
     let name = &input.ident;
@@ -59,19 +60,6 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
         None => quote!(::core::option::Option::None),
     };
     let access = role_letters(&resource.access);
-    let actions = attributes::all::<ActionAttr>(&input.attrs, "action")?;
-    let mut seen = std::collections::BTreeSet::new();
-    for action in &actions {
-        if !seen.insert(action.name.to_string()) {
-            return Err(syn::Error::new(action.name.span(), format!("action `{}` is declared twice", action.name)));
-        }
-    }
-    let actions = actions.iter().map(|action| {
-        let name = action.name.unraw().to_string();
-        let (input, output) = (option(action.input.as_ref()), option(action.output.as_ref()));
-        quote!(::remuda_schema::Action { name: #name, input: #input, output: #output })
-    });
-    let links = attributes::all::<LinkAttr>(&input.attrs, "relation")?.into_iter().map(|link| declared_link(&link));
     let mut extra = Vec::new();
     for attr in input.attrs.iter().filter(|attr| attr.path().is_ident("extra_filters")) {
         extra.extend(attr.parse_args_with(Punctuated::<ExtraFilter, Token![,]>::parse_terminated)?);
@@ -83,14 +71,17 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
     let description = docs(&input.attrs);
     let common_tokens = &common.tokens;
     if common.links_account {
-        auto_links.push(quote!(::std::vec![::remuda_schema::support::account_link()]));
+        links.push(quote!(::std::vec![::remuda_schema::support::account_link()]));
     }
-    let (fields, auto_links) = (joined(&quote!(Field), &fields), joined(&quote!(Link), &auto_links));
+    links.push(own_links(input)?);
+    let (fields, links) = (joined(&quote!(Field), &fields), joined(&quote!(Link), &links));
+    let actions = joined(&quote!(Action), &actions);
     // What a value holds can be part of another value: a sidekick is a launch config with a name.
     let (part, fields) = match role {
         Role::Resource => (None, fields),
         Role::Nested => {
-            let part = implementation(input, &fields, &joined(&quote!(Link), &[]));
+            let nothing = |ty| joined(&ty, &[]);
+            let part = implementation(input, &fields, &nothing(quote!(Link)), &nothing(quote!(Action)));
             (Some(part), quote!(<Self as ::remuda_schema::Fields>::fields()))
         }
     };
@@ -104,8 +95,6 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
             fn type_def() -> ::remuda_schema::TypeDef {
                 let mut fields: ::std::vec::Vec<::remuda_schema::Field> = #common_tokens;
                 fields.extend(#fields);
-                let mut links: ::std::vec::Vec<::remuda_schema::Link> = #auto_links;
-                links.extend([#(#links),*]);
                 ::remuda_schema::TypeDef {
                     name: #id,
                     plural: #plural,
@@ -115,8 +104,8 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
                     access: ::remuda_schema::Access(::std::vec![#access]),
                     fields,
                     extra_filters: ::std::vec![#(#extra),*],
-                    links,
-                    actions: ::std::vec![#(#actions),*],
+                    links: #links,
+                    actions: #actions,
                     machine: #machine,
                     description: #description,
                 }
@@ -134,11 +123,42 @@ pub fn derive(input: &DeriveInput, role: Role) -> syn::Result<TokenStream> {
 
 /// The implementation of `Fields`: no type of its own, but what the types that flatten it have in common.
 pub fn derive_fields(input: &DeriveInput) -> syn::Result<TokenStream> {
-    let (fields, links) = declared(&members(input)?, Role::Resource);
-    Ok(implementation(input, &joined(&quote!(Field), &fields), &joined(&quote!(Link), &links)))
+    let Declared { fields, mut links, mut actions } = declared(&members(input)?, Role::Resource);
+    links.push(own_links(input)?);
+    actions.push(own_actions(input)?);
+    let (fields, links) = (joined(&quote!(Field), &fields), joined(&quote!(Link), &links));
+    Ok(implementation(input, &fields, &links, &joined(&quote!(Action), &actions)))
 }
 
-fn implementation(input: &DeriveInput, fields: &TokenStream, links: &TokenStream) -> TokenStream {
+/// The actions that the struct itself declares.
+fn own_actions(input: &DeriveInput) -> syn::Result<TokenStream> {
+    let actions = attributes::all::<ActionAttr>(&input.attrs, "action")?;
+    let mut seen = std::collections::BTreeSet::new();
+    for action in &actions {
+        if !seen.insert(action.name.to_string()) {
+            return Err(syn::Error::new(action.name.span(), format!("action `{}` is declared twice", action.name)));
+        }
+    }
+    let actions = actions.iter().map(|action| {
+        let name = action.name.unraw().to_string();
+        let (input, output) = (option(action.input.as_ref()), option(action.output.as_ref()));
+        quote!(::remuda_schema::Action { name: #name, input: #input, output: #output })
+    });
+    Ok(quote!(::std::vec![#(#actions),*]))
+}
+
+/// The links that the struct itself declares.
+fn own_links(input: &DeriveInput) -> syn::Result<TokenStream> {
+    let links = attributes::all::<LinkAttr>(&input.attrs, "relation")?.into_iter().map(|link| declared_link(&link));
+    Ok(quote!(::std::vec![#(#links),*]))
+}
+
+fn implementation(
+    input: &DeriveInput,
+    fields: &TokenStream,
+    links: &TokenStream,
+    actions: &TokenStream,
+) -> TokenStream {
     let name = &input.ident;
     let (generics, arguments, bounds) = input.generics.split_for_impl();
     quote! {
@@ -149,6 +169,9 @@ fn implementation(input: &DeriveInput, fields: &TokenStream, links: &TokenStream
             }
             fn links() -> ::std::vec::Vec<::remuda_schema::Link> {
                 #links
+            }
+            fn actions() -> ::std::vec::Vec<::remuda_schema::Action> {
+                #actions
             }
         }
     }
@@ -211,10 +234,18 @@ fn is_flat_for_serde(field: &syn::Field) -> syn::Result<bool> {
     Ok(flat)
 }
 
-/// A `Vec` of what each member declares, and one of the links that come with it. A value has no rows to filter or to
-/// follow links from, so it takes only the fields of what it flattens.
-fn declared(members: &[Member<'_>], role: Role) -> (Vec<TokenStream>, Vec<TokenStream>) {
-    let (mut fields, mut links) = (Vec::new(), Vec::new());
+/// What members bring along: expressions of `Vec`s.
+#[derive(Default)]
+struct Declared {
+    fields: Vec<TokenStream>,
+    links: Vec<TokenStream>,
+    actions: Vec<TokenStream>,
+}
+
+/// What each member declares, with the links and actions that come with it. A value has no rows to filter, to act on or
+/// to follow links from, so it takes only the fields of what it flattens.
+fn declared(members: &[Member<'_>], role: Role) -> Declared {
+    let Declared { mut fields, mut links, mut actions } = Declared::default();
     for Member { ident, ty, attr, description } in members {
         let name = camel(&ident.unraw().to_string());
         if attr.flatten && role == Role::Nested {
@@ -222,6 +253,7 @@ fn declared(members: &[Member<'_>], role: Role) -> (Vec<TokenStream>, Vec<TokenS
         } else if attr.flatten {
             fields.push(quote!(<#ty as ::remuda_schema::Fields>::fields()));
             links.push(quote!(<#ty as ::remuda_schema::Fields>::links()));
+            actions.push(quote!(<#ty as ::remuda_schema::Fields>::actions()));
         } else {
             let declaration = field(&name, ty, attr, description);
             fields.push(quote!(::std::vec![#declaration]));
@@ -231,7 +263,7 @@ fn declared(members: &[Member<'_>], role: Role) -> (Vec<TokenStream>, Vec<TokenS
             }
         }
     }
-    (fields, links)
+    Declared { fields, links, actions }
 }
 
 /// The wire names are serde's; a struct without these two would store other keys than it declares.

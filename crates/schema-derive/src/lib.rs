@@ -20,7 +20,8 @@
 //! ```
 //!
 //! What several types share is a struct of its own with `#[derive(Fields)]`; a member with `#[field(flatten)]` and
-//! `#[serde(flatten)]` takes its fields into a resource, a value, or another such struct.
+//! `#[serde(flatten)]` takes its fields, actions and links into a resource, or another such struct, and its fields into a
+//! value.
 //!
 //! Attribute macros that rewrite the struct were rejected: a derive leaves the struct as the reader sees it.
 
@@ -46,8 +47,8 @@ pub fn derive_nested(input: TokenStream) -> TokenStream {
     expand::derive(&input, Role::Nested).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Fields that several types have in common: no type of its own.
-#[proc_macro_derive(Fields, attributes(field))]
+/// Fields, actions and links that several types have in common: no type of its own.
+#[proc_macro_derive(Fields, attributes(field, action, relation))]
 pub fn derive_fields(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand::derive_fields(&input).unwrap_or_else(syn::Error::into_compile_error).into()

@@ -28,8 +28,10 @@ pub trait Nested: serde::Serialize + serde::de::DeserializeOwned + Clone + Send 
 pub trait Fields {
     /// The fields, as a resource has them.
     fn fields() -> Vec<Field>;
-    /// Links from those of the fields that refer to rows.
+    /// Links from those of the fields that refer to rows, and those that come with the part.
     fn links() -> Vec<Link>;
+    /// Actions of every type that has the part.
+    fn actions() -> Vec<Action>;
 }
 
 /// Where values of a type live.
@@ -218,6 +220,8 @@ mod tests {
 
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Fields)]
     #[serde(rename_all = "camelCase", default)]
+    #[action(bray, output = "donkey")]
+    #[relation(foals, children(of = "donkey", by = "breederId"))]
     struct Build {
         /// From hoof to withers.
         #[field(create, filter)]
@@ -229,6 +233,7 @@ mod tests {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
     #[serde(rename_all = "camelCase", default)]
     #[resource(id = "donkey", access(project = "cr"))]
+    #[action(balk)]
     struct Donkey {
         #[field(flatten)]
         #[serde(flatten)]
@@ -254,6 +259,8 @@ mod tests {
         assert!(height.create && height.filter && field("stubborn").create);
         assert_eq!((height.max_length, height.description), (Some(255), "From hoof to withers."));
         assert!(donkey.links.iter().any(|link| link.name == "breeder"));
+        assert!(donkey.links.iter().any(|link| link.name == "foals"));
+        assert_eq!(donkey.actions.iter().map(|action| action.name).collect::<Vec<_>>(), ["bray", "balk"]);
 
         let text = json!({"height": 130, "breederId": 7, "stubborn": true});
         let build = Build { height: Some(130), breeder_id: Some(Id::new(7)) };
@@ -268,6 +275,6 @@ mod tests {
             wish.fields.iter().map(|field| (field.name, field.filter)).collect::<Vec<_>>(),
             [("height", false), ("breederId", false)]
         );
-        assert!(wish.links.is_empty());
+        assert!(wish.links.is_empty() && wish.actions.is_empty());
     }
 }
