@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use remuda_model::host::BRIDGE_PORTS;
 use remuda_model::labels::{HOST_DOCKER_VERSION, HOST_KVM, HOST_LINUX_KERNEL_VERSION, HOST_NAME};
 use remuda_wire::observe::HostFacts;
 use serde_json::{Map, Value, json};
@@ -12,10 +13,6 @@ use serde_json::{Map, Value, json};
 use crate::engine::{Engine, Info};
 
 const MIB: f64 = 1_048_576.0;
-/// Interfaces that one Linux bridge takes (`BR_MAX_PORTS` of the kernel, less the number it never gives): containers of
-/// the managed network on a host. Simulated hosts have no bridge and say nothing.
-const BRIDGE_PORTS_MAX: u32 = 1023;
-
 /// Gathers facts. Clones share what is remembered between two gatherings.
 #[derive(Clone)]
 pub struct Facts {
@@ -103,7 +100,7 @@ impl Facts {
                 "memoryInfo": memory_info(&read(proc, "meminfo")),
                 "diskInfo": disk_info(&read(proc, "self/mounts"), &engine),
                 "iopsInfo": {},
-                "bridgePortsMax": BRIDGE_PORTS_MAX,
+                "bridgePortsMax": BRIDGE_PORTS,
             }),
             None => json!({
                 "osInfo": os_info(&engine),

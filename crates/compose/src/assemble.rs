@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use remuda_model::image;
 use serde_json::{Map, Value as Json, json};
 
 use crate::balancer;
@@ -347,10 +348,7 @@ impl Assembly<'_, '_> {
         } else if draft.image.is_empty() {
             self.context.problem(draft.place, &draft.name, "needs `image`");
         } else {
-            let image = &draft.image;
-            let is_full = image.starts_with("docker:") || image.starts_with("sim:");
-            config
-                .insert("imageUuid".to_owned(), if is_full { image.clone() } else { format!("docker:{image}") }.into());
+            config.insert("imageUuid".to_owned(), image::uuid_of(&draft.image).into());
         }
         self.mounts(draft, &mut config);
         if let Some(check) = &draft.health_check {

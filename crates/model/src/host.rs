@@ -11,6 +11,10 @@ use crate::machines;
 use crate::physical_host::PhysicalHost;
 use crate::service::PublicEndpoint;
 
+/// Containers that one Linux bridge takes: `BR_MAX_PORTS` of the kernel is 1024, and none has number 0. Hosts tell it
+/// (`bridgePortsMax`), simulated ones do not: they have no bridge.
+pub const BRIDGE_PORTS: usize = 1023;
+
 /// One Docker engine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Resource)]
 #[serde(rename_all = "camelCase", default)]

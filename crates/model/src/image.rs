@@ -37,6 +37,12 @@ pub struct Image {
     pub docker_image: Option<Value>,
 }
 
+/// What `imageUuid` says for an image as people name it: Docker's, unless it says whose it is.
+pub fn uuid_of(name: &str) -> String {
+    let is_full = name.starts_with("docker:") || name.starts_with("sim:");
+    if is_full { name.to_owned() } else { format!("docker:{name}") }
+}
+
 /// An image as `imageUuid` names it: `docker:[registry/][namespace/]repository[:tag][@digest]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageReference {

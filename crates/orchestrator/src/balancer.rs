@@ -22,33 +22,14 @@ use remuda_wire::balancer::{
 use crate::record::Record;
 use crate::world::World;
 
-/// Whether a service of that state is a target.
-fn serves(state: &str) -> bool {
-    matches!(
-        state,
-        ACTIVATING
-            | ACTIVE
-            | UPDATING_ACTIVE
-            | UPGRADING
-            | UPGRADED
-            | CANCELING_UPGRADE
-            | CANCELED_UPGRADE
-            | ROLLING_BACK
-            | CANCELING_ROLLBACK
-            | CANCELED_ROLLBACK
-            | FINISHING_UPGRADE
-            | RESTARTING
-    )
-}
-
-/// Whether the service's containers are HAProxy.
-pub fn is_balancer(row: &Row<Service>) -> bool {
-    row.meta.kind == LoadBalancerService::TYPE
+/// Whether the containers of services of that kind are HAProxy.
+pub fn is_balancer(kind: &str) -> bool {
+    kind == LoadBalancerService::TYPE
 }
 
 /// What that container of a balancer is told.
 pub fn plan(world: &World, container: &Row<Container>, host: i64) -> Option<BalancerPlan> {
-    let service = world.services.get(&container.service_id?.number()).filter(|row| is_balancer(row))?;
+    let service = world.services.get(&container.service_id?.number()).filter(|row| is_balancer(&row.meta.kind))?;
     let shared = definition(world, service, &mut BTreeSet::new());
     Some(BalancerPlan { container: container.meta.uuid.clone(), host_id: host, ..shared })
 }
@@ -71,7 +52,8 @@ fn definition(world: &World, service: &Row<Service>, seen: &mut BTreeSet<i64>) -
                     if !labels.is_some_and(|labels| selector.matches(labels)) || other.meta.id == service.meta.id {
                         continue;
                     }
-                    let offered: Vec<_> = if is_balancer(other) { vec![] } else { balancer::offered(other).collect() };
+                    let offered: Vec<_> =
+                        if is_balancer(&other.meta.kind) { vec![] } else { balancer::offered(other).collect() };
                     for rule in balancer::selected(rule, *port, other.meta.id, &offered) {
                         if let balancer::Target::Service(id, port) = rule.target {
                             routes.push(route(world, &rule, id, port, seen));
@@ -146,7 +128,7 @@ fn leaves(world: &World, id: i64, on_the_way: &mut BTreeSet<i64>, found: &mut dy
     if !on_the_way.insert(id) {
         return;
     }
-    let Some(row) = world.services.get(&id).filter(|row| serves(&row.meta.state)) else { return };
+    let Some(row) = world.services.get(&id).filter(|row| is_active_like(&row.meta.state)) else { return };
     match row.meta.kind.as_str() {
         DnsService::TYPE => {
             let links = world.each(&world.consume_maps, &world.consume_maps_by_service, id);

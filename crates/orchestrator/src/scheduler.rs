@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use remuda_model::host::BRIDGE_PORTS;
 use remuda_model::ports::PortSpec;
 use remuda_model::states::{ACTIVE, UPDATING_ACTIVE};
 use remuda_model::{Container, Host, LaunchConfig, Workload};
@@ -342,9 +343,6 @@ impl Constraint for Works {
         format!("host needs {} ({})", self.what, problem.map_or("", String::as_str))
     }
 }
-
-/// Ports of a Linux bridge: `BR_MAX_PORTS` is 1024, and none has number 0.
-pub const BRIDGE_PORTS: usize = 1023;
 
 /// Each container on a bridge takes one of its ports while it runs.
 struct BridgePorts {

@@ -20,6 +20,7 @@ use remuda_schema::{Resource, Row, Time};
 
 use remuda_wire::session::Consumer;
 
+use crate::balancer::is_balancer;
 use crate::plan::selection::Selectors;
 use crate::record::Record;
 
@@ -274,7 +275,7 @@ impl World {
                     Some(selectors) => drop(self.selectors.insert(id, selectors)),
                     None => drop(self.selectors.remove(&id)),
                 }
-                if new.as_ref().is_some_and(|row| row.meta.kind == "loadBalancerService") {
+                if new.as_ref().is_some_and(|row| is_balancer(&row.meta.kind)) {
                     self.balancers.insert(id);
                 } else {
                     self.balancers.remove(&id);

@@ -1,6 +1,7 @@
 //! `POST /v1/scripts/transform`: what `docker inspect` says, as the fields of a container. Old compose clients build an
 //! inspect document from a compose service and have it turned round here (`compose.md` §1, `resources.md` §6.10).
 
+use remuda_model::image;
 use remuda_schema::row::Object;
 use remuda_schema::{ApiError, Code};
 use serde_json::{Map, Value, json};
@@ -19,7 +20,7 @@ pub fn container(inspect: &Object) -> Result<Object, ApiError> {
     set("kind", Some("container".into()));
     set("name", text(inspect.get("Name")).map(|name| name.trim_start_matches('/').into()));
     set("externalId", text(inspect.get("Id")).map(Value::from));
-    set("imageUuid", image.filter(|image| !image.is_empty()).map(|image| image_uuid(image).into()));
+    set("imageUuid", image.filter(|image| !image.is_empty()).map(|image| image::uuid_of(image).into()));
     set("networkMode", Some(network_mode(config, host)?.into()));
     set("command", strings(config.get("Cmd")));
     set("entryPoint", strings(config.get("Entrypoint")));
@@ -57,12 +58,6 @@ pub fn container(inspect: &Object) -> Result<Object, ApiError> {
     let options = log.get("Config").and_then(Value::as_object).cloned().unwrap_or_default();
     set("logConfig", Some(json!({ "type": "logConfig", "driver": text(log.get("Type")), "config": options })));
     Ok(fields)
-}
-
-/// Old compose clients leave the prefix of an image that has one.
-fn image_uuid(image: &str) -> String {
-    let is_full = image.starts_with("docker:") || image.starts_with("sim:");
-    if is_full { image.to_owned() } else { format!("docker:{image}") }
 }
 
 /// Empty text, zero and null mean nothing.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::balancer::rendered::{Rendered, Server};
+use crate::balancer::rendered::{Rendered, SECTIONS, Server};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,26 +151,6 @@ fn without_weight(server: &Server) -> Vec<&str> {
     }
     words
 }
-
-/// Words that begin a section of a configuration, wherever they stand on a line.
-const SECTIONS: [&str; 16] = [
-    "global",
-    "defaults",
-    "frontend",
-    "backend",
-    "listen",
-    "userlist",
-    "peers",
-    "mailers",
-    "resolvers",
-    "cache",
-    "program",
-    "http-errors",
-    "ring",
-    "log-forward",
-    "fcgi-app",
-    "traces",
-];
 
 /// The backend a section line opens; `Some(None)`: a section of another kind; `None`: no section line.
 fn section(line: &str) -> Option<Option<&str>> {

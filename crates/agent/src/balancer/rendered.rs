@@ -18,6 +18,27 @@ pub struct Rendered {
     pub backends: BTreeMap<String, Vec<Server>>,
 }
 
+/// Words that begin a section of a configuration, wherever they stand first on a line.
+pub const SECTIONS: [&str; 17] = [
+    "global",
+    "defaults",
+    "frontend",
+    "backend",
+    "listen",
+    "userlist",
+    "peers",
+    "mailers",
+    "resolvers",
+    "cache",
+    "program",
+    "http-errors",
+    "ring",
+    "log-forward",
+    "fcgi-app",
+    "crt-store",
+    "traces",
+];
+
 /// One `server` line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

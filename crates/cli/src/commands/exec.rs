@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Read, Write};
 use remuda_client::Resource;
 use remuda_client::stream::{ExecInput, Output, Source};
 use remuda_client::wait::Verdict;
+use remuda_model::image;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -217,11 +218,7 @@ fn pairs(items: &[String]) -> Result<Value, Failure> {
 }
 
 pub async fn run_image(session: &Session, args: RunArgs) -> Result<u8, Failure> {
-    let image = if args.image.starts_with("sim:") || args.image.starts_with("docker:") {
-        args.image.clone()
-    } else {
-        format!("docker:{}", args.image)
-    };
+    let image = image::uuid_of(&args.image);
     let mut config = json!({
         "imageUuid": image, "ports": args.publish, "dataVolumes": args.volume, "environment": pairs(&args.env)?,
         "labels": pairs(&args.label)?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use remuda_client::Resource;
 use remuda_client::wait::{Change, Verdict, settled};
 use remuda_compose::hash::HASH_KEY;
+use remuda_model::image;
 use serde_json::{Value, json};
 
 use crate::apply::{Patience, remove};
@@ -222,8 +223,7 @@ async fn in_place(session: &Session, name: &str, image: &str, args: &Args) -> Re
 /// Without the mark of the file it came from: it is not what that says any more.
 fn with_image(config: &Value, image: &str, set: &[String]) -> Result<Value, Failure> {
     let mut config = config.clone();
-    let is_ours = image.starts_with("docker:") || image.starts_with("sim:");
-    config["imageUuid"] = if is_ours { image.to_owned() } else { format!("docker:{image}") }.into();
+    config["imageUuid"] = image::uuid_of(image).into();
     if let Some(labels) = config["labels"].as_object_mut() {
         labels.remove(HASH_KEY);
     }

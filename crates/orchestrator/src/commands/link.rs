@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::service::is_balancer;
 use super::{CommandError, Context};
+use crate::balancer::is_balancer;
 
 /// Most rules of one link.
 const MAX_RULES: usize = 1_000;

@@ -1,15 +1,14 @@
 //! Load balancers by request (`load-balancer.md` §§1, 2, 14): what is filled in, what is refused.
 
-use std::collections::BTreeSet;
-
 use remuda_model::balancer::{self, HEALTH_PORT};
+use remuda_model::image;
 use remuda_model::ports::PortSpec;
 use remuda_model::{InstanceHealthCheck, LaunchConfig, LoadBalancerService, Service};
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Resource, Row};
-use remuda_store::{Holder, Query, Scope, Tx};
+use remuda_store::{Query, Scope, Tx};
 
-use super::service::free_ports;
+use super::service::{free_ports, kept_ports};
 use super::{CommandError, Context};
 use crate::plan::claims;
 use crate::settings::Settings;
@@ -58,7 +57,7 @@ pub fn check(row: &Service) -> Result<(), ApiError> {
 /// The image that the setting names.
 fn image(settings: &Settings) -> String {
     let name = settings.get("lb.instance.image").unwrap_or_default();
-    if name.starts_with("docker:") || name.starts_with("sim:") { name.to_owned() } else { format!("docker:{name}") }
+    image::uuid_of(name)
 }
 
 /// Ports without a public part get one, as those of other services do; nothing else of what was written changes,
@@ -71,11 +70,7 @@ pub fn assign_ports(
     before: &[String],
 ) -> Result<bool, CommandError> {
     let Some(texts) = config.ports.as_mut().filter(|texts| !texts.is_empty()) else { return Ok(false) };
-    let own = Holder::new(Service::TABLE, service);
-    let held = tx.claims("servicePort", ctx.account_id)?.into_iter().filter(|claim| claim.holder == own);
-    let held: BTreeSet<u16> = held.filter_map(|claim| claim.key.parse().ok()).collect();
-    let mut kept: Vec<PortSpec> = before.iter().filter_map(|text| PortSpec::parse(text).ok()).collect();
-    kept.retain(|old| old.public.is_some_and(|public| held.contains(&public)));
+    let mut kept = kept_ports(tx, ctx, service, before)?;
     let mut open = Vec::new();
     for text in texts.iter_mut() {
         let spec = PortSpec::parse(text)?;

@@ -7,8 +7,7 @@ use remuda_model::ports::{self, PortSpec};
 use remuda_model::selector::Selector;
 use remuda_model::states::{ERROR, HEALTHY, REGISTERING, REMOVED, REMOVING};
 use remuda_model::{
-    DnsService, ExternalService, ImageReference, LaunchConfig, LoadBalancerService, Project, ScalePolicy, Service,
-    Stack, Workload,
+    DnsService, ExternalService, ImageReference, LaunchConfig, Project, ScalePolicy, Service, Stack, Workload,
 };
 use remuda_schema::row::{AnyRow, Object};
 use remuda_schema::{ApiError, Code, Id, Resource, Row, TypeDef};
@@ -17,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{CommandError, Context, draft, external, load_balancer};
+use crate::balancer::is_balancer;
 use crate::plan::claims;
 
 /// Most characters of the JSON of a service's metadata.
@@ -76,11 +76,6 @@ pub fn create(tx: &mut Tx<'_>, ctx: &Context, def: &TypeDef, fields: Object) -> 
         tx.update(&mut row)?;
     }
     Ok(row.to_any()?)
-}
-
-/// Its containers are HAProxy.
-pub fn is_balancer(kind: &str) -> bool {
-    kind == LoadBalancerService::TYPE
 }
 
 /// Aliases and external services have none.
@@ -286,14 +281,7 @@ pub fn assign_ports_of(
     if specs.is_empty() {
         return Ok(false);
     }
-    let held: BTreeSet<String> = tx
-        .claims("servicePort", ctx.account_id)?
-        .into_iter()
-        .filter(|claim| claim.holder == Holder::new(Service::TABLE, service))
-        .map(|claim| claim.key)
-        .collect();
-    let mut kept: Vec<PortSpec> = before.iter().filter_map(|text| PortSpec::parse(text).ok()).collect();
-    kept.retain(|old| old.public.is_some_and(|public| held.contains(&public.to_string())));
+    let mut kept = kept_ports(tx, ctx, service, before)?;
     specs.sort_by_key(|spec| spec.public.is_none());
     for spec in specs.iter_mut().filter(|spec| spec.public.is_none()) {
         let same = |old: &PortSpec| old.private == spec.private && old.protocol == spec.protocol;
@@ -307,6 +295,21 @@ pub fn assign_ports_of(
     }
     config.ports = Some(ports::publish(&specs, &free).iter().map(ToString::to_string).collect());
     Ok(true)
+}
+
+/// Of these ports, those whose public part was given to the service by chance and is its own still.
+pub(super) fn kept_ports(
+    tx: &Tx<'_>,
+    ctx: &Context,
+    service: i64,
+    before: &[String],
+) -> Result<Vec<PortSpec>, CommandError> {
+    let own = Holder::new(Service::TABLE, service);
+    let held = tx.claims("servicePort", ctx.account_id)?.into_iter().filter(|claim| claim.holder == own);
+    let held: BTreeSet<String> = held.map(|claim| claim.key).collect();
+    let mut kept: Vec<PortSpec> = before.iter().filter_map(|text| PortSpec::parse(text).ok()).collect();
+    kept.retain(|old| old.public.is_some_and(|public| held.contains(&public.to_string())));
+    Ok(kept)
 }
 
 /// That many free ports of the project's range from a random start; none when there are too few.

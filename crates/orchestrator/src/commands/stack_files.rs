@@ -15,6 +15,7 @@ use remuda_store::{Query, Scope, Tx};
 
 use super::link::To;
 use super::{CommandError, Context, link, load_balancer, service};
+use crate::balancer::is_balancer;
 
 /// Most services made by one request: they are one transaction.
 pub const MAX_SERVICES: usize = 200;
@@ -91,7 +92,7 @@ pub fn check(ctx: &Context, wanted: &Wanted) -> Result<(), FilesError> {
     }
     let row = Row { meta: Meta::default(), data: wanted.fields.clone() };
     let mut row: Row<Service> = row.typed()?;
-    if service::is_balancer(wanted.def.name) {
+    if is_balancer(wanted.def.name) {
         load_balancer::prepare(&ctx.settings, &mut row).map_err(|error| wanted.refused(&error))?;
     }
     service::check_configs(&row).map_err(|error| wanted.refused(&error))
@@ -138,7 +139,7 @@ pub fn write_links(
     known.insert(None, names(tx, stack.meta.id)?);
     for (row, wanted) in services {
         let mut links: Vec<To> = Vec::new();
-        let balances = service::is_balancer(wanted.def.name);
+        let balances = is_balancer(wanted.def.name);
         for link in &wanted.links {
             let stack = link.stack.as_deref();
             if !known.contains_key(&stack)

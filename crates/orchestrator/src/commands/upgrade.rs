@@ -14,8 +14,9 @@ use remuda_store::{Scope, Tx};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::service::{assign_ports_of, check_configs, check_sidekicks, has_containers, is_balancer, only_labels};
+use super::service::{assign_ports_of, check_configs, check_sidekicks, has_containers, only_labels};
 use super::{CommandError, Context, link, load_balancer};
+use crate::balancer::is_balancer;
 use crate::plan::service::units::primary_or_sidekick;
 
 /// The action by request.

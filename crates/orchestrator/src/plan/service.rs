@@ -100,7 +100,7 @@ fn complain(world: &World, row: &Row<Service>, next: &mut Row<Service>) {
         Some(format!("{BEGIN}{name}: {}", container.balancer_problem.as_deref()?))
     });
     let lacks = || {
-        let problem = balancer::is_balancer(row).then(|| balancer::problem(world, next)).flatten();
+        let problem = balancer::is_balancer(&row.meta.kind).then(|| balancer::problem(world, next)).flatten();
         problem.map(|problem| format!("{LACKS}{problem}"))
     };
     let complaint = complaint.or_else(lacks);

@@ -5,27 +5,7 @@
 use remuda_wire::balancer::BalancerPlan;
 
 use super::routes::Resolved;
-
-/// Words that begin a section wherever they stand first on a line.
-const HEADERS: [&str; 17] = [
-    "global",
-    "defaults",
-    "frontend",
-    "backend",
-    "listen",
-    "userlist",
-    "peers",
-    "mailers",
-    "resolvers",
-    "cache",
-    "program",
-    "http-errors",
-    "ring",
-    "log-forward",
-    "fcgi-app",
-    "crt-store",
-    "traces",
-];
+use crate::balancer::rendered::SECTIONS;
 
 /// Settings of which HAProxy knows only one at a time, in several words.
 const CONNECTION_MODES: [&str; 5] = ["http-server-close", "http-keep-alive", "httpclose", "forceclose", "http-tunnel"];
@@ -59,7 +39,7 @@ impl Custom {
             if first.is_empty() {
                 continue;
             }
-            if HEADERS.contains(&first) {
+            if SECTIONS.contains(&first) {
                 place = match (first, second) {
                     ("global", _) => Place::Global,
                     ("defaults", None) => Place::Defaults,

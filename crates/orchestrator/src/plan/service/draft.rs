@@ -86,7 +86,7 @@ pub fn draft(stack: &Row<Stack>, service: &Row<Service>, place: Place<'_>, momen
         version: config.version.clone().or_else(|| Some("0".to_owned())),
         ..config.workload.clone()
     };
-    let balances = balancer::is_balancer(service);
+    let balances = balancer::is_balancer(&service.meta.kind);
     let mut data = Container {
         system_container: balances.then(|| BALANCER_ROLE.to_owned()),
         workload: if balances { balancing(workload) } else { workload },
