@@ -168,11 +168,12 @@ impl Bed {
         made.value
     }
 
-    /// A host that does at once what it is told.
+    /// A host that does at once what it is told, and is active.
     async fn host(&self, name: &str) -> FakeHost {
         let (account, _) = self.agent().await;
         let host = FakeHost { engine: Arc::default(), account, name: name.to_owned() };
         host.connect(self).await;
+        self.until::<Host>(host.id(), "active").await;
         host
     }
 }
@@ -383,7 +384,6 @@ fn observed(running: &Running) -> ContainerObserved {
 async fn a_container_lives_and_dies() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let fields = json!({"name": "web", "imageUuid": "sim:nginx", "networkMode": "managed", "startOnCreate": true,
         "ports": ["8080:80/tcp", "81"], "labels": {"tier": "front"}});
     let made = bed.create::<Container>(fields).await.expect("accepted").remove(0);
@@ -438,7 +438,6 @@ async fn a_container_lives_and_dies() {
 async fn an_exit_is_told_and_a_failed_start_is_an_error() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let fields = json!({"imageUuid": "sim:x", "networkMode": "bridge", "startOnCreate": true});
     let id = bed.create_one::<Container>(fields.clone()).await;
     let row = bed.until::<Container>(id, "running").await;
@@ -494,8 +493,6 @@ async fn service_with_ports(bed: &Bed, stack: i64, name: &str, scale: i64, ports
 async fn a_stack_is_brought_up_scaled_healed_and_removed() {
     let bed = Bed::new().await;
     let (a, b) = (bed.host("a").await, bed.host("b").await);
-    bed.until::<Host>(a.id(), "active").await;
-    bed.until::<Host>(b.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "shop"})).await;
     bed.until::<Stack>(stack, "active").await;
     let web = service_with_ports(&bed, stack, "web", 2, &["80"]).await;
@@ -588,7 +585,6 @@ async fn links_are_set_added_and_refused() {
 async fn volumes_appear_follow_their_container_and_are_deleted() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let asked = bed.create_one::<Volume>(json!({"name": "pgdata", "driver": "local"})).await;
     assert_eq!(bed.get::<Volume>(asked).await.meta.state, "requested");
     let fields = json!({"imageUuid": "sim:x", "networkMode": "managed", "startOnCreate": true,
@@ -609,7 +605,6 @@ async fn volumes_appear_follow_their_container_and_are_deleted() {
 async fn silence_is_noticed_and_forgiven() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let id = bed
         .create_one::<Container>(json!({"imageUuid": "sim:x", "networkMode": "managed", "startOnCreate": true}))
         .await;
@@ -632,12 +627,10 @@ async fn silence_is_noticed_and_forgiven() {
 async fn a_removed_host_takes_its_agent_along_and_services_move() {
     let bed = Bed::new().await;
     let a = bed.host("a").await;
-    bed.until::<Host>(a.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 1).await;
     bed.until::<Service>(web, "active").await;
     let b = bed.host("b").await;
-    bed.until::<Host>(b.id(), "active").await;
     assert!(bed.delete::<Host>(a.id()).await.is_err(), "an active host is deactivated first");
     bed.act::<Host>(a.id(), "deactivate", json!({})).await.expect("deactivates");
     bed.until::<Host>(a.id(), "inactive").await;
@@ -652,8 +645,6 @@ async fn a_removed_host_takes_its_agent_along_and_services_move() {
 async fn a_member_is_stopped_when_nobody_routes_to_it_any_more() {
     let bed = Bed::new().await;
     let (a, b) = (bed.host("a").await, bed.host("b").await);
-    bed.until::<Host>(a.id(), "active").await;
-    bed.until::<Host>(b.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 2).await;
     bed.until::<Service>(web, "active").await;
@@ -702,8 +693,6 @@ async fn a_lost_host_is_replaced_and_stops_what_was_replaced_before_anything_els
     let bed = Bed::new().await;
     bed.set("host.lost.observe.seconds", "0").await;
     let (a, b) = (bed.host("a").await, bed.host("b").await);
-    bed.until::<Host>(a.id(), "active").await;
-    bed.until::<Host>(b.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 2).await;
     bed.until::<Service>(web, "active").await;
@@ -756,8 +745,6 @@ async fn a_drained_host_is_empty_and_an_agent_that_takes_its_leave_may_come_back
     let bed = Bed::new().await;
     bed.set("host.lost.observe.seconds", "0").await;
     let (a, b) = (bed.host("a").await, bed.host("b").await);
-    bed.until::<Host>(a.id(), "active").await;
-    bed.until::<Host>(b.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 4).await;
     bed.until::<Service>(web, "active").await;
@@ -802,7 +789,6 @@ async fn engines_of_two_hosts_may_give_the_same_address() {
     let bed = Bed::new().await;
     for (name, docker_id) in [("a", "d1"), ("b", "d2")] {
         let host = bed.host(name).await;
-        bed.until::<Host>(host.id(), "active").await;
         host.report(&bed, false, vec![StateChange::Container(Box::new(by_hand(docker_id)))]).await;
     }
     let addresses = bed.list::<IpAddress>(Query::new().not_null("instanceId")).await;
@@ -814,7 +800,6 @@ async fn engines_of_two_hosts_may_give_the_same_address() {
 async fn containers_of_plain_docker_appear_and_what_is_absent_goes() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let seen = by_hand("d1");
     host.report(&bed, false, vec![StateChange::Container(Box::new(seen.clone()))]).await;
     host.report(&bed, false, vec![StateChange::Container(Box::new(seen.clone()))]).await;
@@ -838,7 +823,6 @@ async fn containers_of_plain_docker_appear_and_what_is_absent_goes() {
 async fn a_purged_project_leaves_nothing() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 2).await;
     bed.until::<Service>(web, "active").await;
@@ -853,7 +837,6 @@ async fn a_purged_project_leaves_nothing() {
 async fn a_restarted_server_goes_on_where_it_was() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     // The loops stop before the service is created: nothing happens until others take over.
     host.lose(&bed).await;
@@ -874,7 +857,6 @@ async fn a_restarted_server_goes_on_where_it_was() {
 async fn a_supervised_container_that_exits_says_so_until_it_runs_again() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 1).await;
     bed.until::<Service>(web, "active").await;
@@ -911,7 +893,6 @@ async fn a_supervised_container_that_exits_says_so_until_it_runs_again() {
 async fn a_container_deleted_by_hand_is_made_again_though_its_exit_was_heard_first() {
     let bed = Bed::new().await;
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 1).await;
     bed.until::<Service>(web, "active").await;
@@ -946,7 +927,6 @@ async fn the_same_seed_gives_the_same_history() {
     let run = async || {
         let bed = Bed::new().await;
         let hosts = [bed.host("a").await, bed.host("b").await];
-        bed.until::<Host>(hosts[1].id(), "active").await;
         let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
         let web = service_with_ports(&bed, stack, "web", 2, &["80"]).await;
         bed.until::<Service>(web, "active").await;
@@ -1013,7 +993,6 @@ async fn a_server_that_is_away_too_long_decides_nothing_more() {
     let bed = Bed { orchestrator: second.clone(), ..bed };
     let decides = |server: &Orchestrator| server.status().iter().any(|status| status.name.starts_with("project"));
     let host = bed.host("a").await;
-    bed.until::<Host>(host.id(), "active").await;
     let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
     let web = service(&bed, stack, "web", 2).await;
     bed.until::<Service>(web, "active").await;
