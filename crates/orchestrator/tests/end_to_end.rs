@@ -584,7 +584,7 @@ async fn links_are_set_added_and_refused() {
 #[tokio::test(start_paused = true)]
 async fn volumes_appear_follow_their_container_and_are_deleted() {
     let bed = Bed::new().await;
-    let host = bed.host("a").await;
+    let _host = bed.host("a").await;
     let asked = bed.create_one::<Volume>(json!({"name": "pgdata", "driver": "local"})).await;
     assert_eq!(bed.get::<Volume>(asked).await.meta.state, "requested");
     let fields = json!({"imageUuid": "sim:x", "networkMode": "managed", "startOnCreate": true,
@@ -926,7 +926,7 @@ async fn a_container_deleted_by_hand_is_made_again_though_its_exit_was_heard_fir
 async fn the_same_seed_gives_the_same_history() {
     let run = async || {
         let bed = Bed::new().await;
-        let hosts = [bed.host("a").await, bed.host("b").await];
+        let _hosts = [bed.host("a").await, bed.host("b").await];
         let stack = bed.create_one::<Stack>(json!({"name": "s"})).await;
         let web = service_with_ports(&bed, stack, "web", 2, &["80"]).await;
         bed.until::<Service>(web, "active").await;
